@@ -20,20 +20,17 @@ def read(name: str) -> str:
     return name.upper()
 
 
-@pytest.mark.parametrize(
-    ("names", "kind", "text"),
-    [
+def test_a_fault_of_many_is_one_line() -> None:
+    for names, kind, text in (
         (["a", "m1"], MissingDataError, "/records/m1: missing"),
         (["m1", "m2"], MissingDataError, "/records: m1 and m2: missing"),
         (MANY, MissingDataError, "/records: m0, m1, m2 and 75 more (78 in all): missing"),
         (["m1", "c"], DataError, "/records: 2 faults\n  - m1: missing\n  - x: altered"),
-    ],
-)
-def test_a_fault_of_many_is_one_line(names: list[str], kind: type[DataError], text: str) -> None:
-    assert read_all(["a", "b"], read, folder=FOLDER) == {"a": "A", "b": "B"}
-    with pytest.raises(DataError) as caught:
-        read_all(names, read, folder=FOLDER)
-    error = caught.value
-    assert (type(error), str(error)) == (kind, text)
-    back = pickle.loads(pickle.dumps(error))  # as from another process
-    assert (str(back), back.fault, back.where) == (text, error.fault, error.where)
+    ):
+        assert read_all(["a", "b"], read, folder=FOLDER) == {"a": "A", "b": "B"}
+        with pytest.raises(DataError) as caught:
+            read_all(names, read, folder=FOLDER)
+        error = caught.value
+        assert (type(error), str(error)) == (kind, text)
+        back = pickle.loads(pickle.dumps(error))  # as from another process
+        assert (str(back), back.fault, back.where) == (text, error.fault, error.where)

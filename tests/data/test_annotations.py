@@ -34,9 +34,8 @@ def test_what_is_written_is_read_back_by_wfdb(tmp_path: Path, rate_hz: float) ->
     assert (back.symbol, back.fs) == (symbols.tolist(), rate_hz)
 
 
-@pytest.mark.parametrize(
-    ("marks", "within", "beats", "doubled"),
-    [
+def test_annotations_close_together_are_one_beat_at_the_first() -> None:
+    for marks, within, beats, doubled in (
         ("0N 50V 100N", 50, "0N 50V 100N", []),
         ("5N 5V", 0, "5N 5V", []),
         # L (left bundle branch block) and N are of AAMI class N; N and S are not of one class.
@@ -45,14 +44,10 @@ def test_what_is_written_is_read_back_by_wfdb(tmp_path: Path, rate_hz: float) ->
         ("0N 99S 101N 300V 300V", 50, "0N 99Q 300V", [((99, 101), False), ((300, 300), True)]),
         # Measured from a beat's first annotation, not from its last.
         ("0N 40N 80V 120V", 50, "0N 80V", [((0, 40), True), ((80, 120), True)]),
-    ],
-)
-def test_annotations_close_together_are_one_beat_at_the_first(
-    marks: str, within: float, beats: str, doubled: list[tuple[tuple[int, ...], bool]]
-) -> None:
-    samples = np.array([int(mark[:-1]) for mark in marks.split()])
-    symbols = np.array([mark[-1] for mark in marks.split()])
-    merged = merge_doubled(samples, symbols, within)
-    pairs = zip(merged.beat_samples.tolist(), merged.beat_symbols.tolist(), strict=True)
-    assert " ".join(f"{sample}{symbol}" for sample, symbol in pairs) == beats
-    assert [(beat.samples, beat.agree) for beat in merged.doubled] == doubled
+    ):
+        samples = np.array([int(mark[:-1]) for mark in marks.split()])
+        symbols = np.array([mark[-1] for mark in marks.split()])
+        merged = merge_doubled(samples, symbols, within)
+        pairs = zip(merged.beat_samples.tolist(), merged.beat_symbols.tolist(), strict=True)
+        assert " ".join(f"{sample}{symbol}" for sample, symbol in pairs) == beats
+        assert [(beat.samples, beat.agree) for beat in merged.doubled] == doubled

@@ -100,19 +100,16 @@ def test_each_of_several_databases_is_spread_evenly() -> None:
         assert min(s[0], v[0]) > 0.6 * (944 - 383) / 4
 
 
-@pytest.mark.parametrize(
-    ("n_folds", "patients", "message"),
-    [
+def test_more_folds_than_patients() -> None:
+    for n_folds, patients, message in (
         (1, {}, "folds: must be in [2, 3] for 3 patients, got 1"),
         (4, {}, "folds: must be in [2, 3] for 3 patients, got 4"),
         (3, {"a": "p", "b": "p"}, "folds: must be in [2, 2] for 2 patients, got 3"),
         (2, {"a": "p", "b": "p", "c": "p"}, "folds: need 2 or more patients, got 1"),
-    ],
-)
-def test_more_folds_than_patients(n_folds: int, patients: dict[str, str], message: str) -> None:
-    with pytest.raises(DataError) as caught:
-        make_folds(["a", "b", "c"], COUNTS[:3], n_folds, patients=patients)
-    assert str(caught.value) == message
+    ):
+        with pytest.raises(DataError) as caught:
+            make_folds(["a", "b", "c"], COUNTS[:3], n_folds, patients=patients)
+        assert str(caught.value) == message
 
 
 def test_published_holdout() -> None:

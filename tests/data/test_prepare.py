@@ -20,7 +20,7 @@ from study.data.annotations import AAMI
 from study.data.beat_set import BeatSet
 from study.data.catalogue import DS1
 from study.data.prepare import prepare, prepare_all
-from study.data.rr import PERMUTATIONS, rr_features
+from study.data.rr import rr_features
 from study.data.source import Source, find_source, synthetic_source
 from study.data.wfdb_record import ReadingRules, Record, read_record
 from study.data.windows import band_pass, cut_windows
@@ -92,25 +92,6 @@ def test_kept_and_dropped_beats_are_all_beats(few: Source, sets: Sets) -> None:
         assert [CLASSES[label] for label in beats.label[kept]] == symbols
         expected = rr_features(record.beat_samples, 360)["published7"][at]
         np.testing.assert_array_equal(beats.rr["published7"][kept], expected)
-
-
-def test_recut_windows_have_the_donors_rr(sets: Sets) -> None:
-    beats = sets["daeac", "linear"]
-    sampled, donors = beats.reliance.beats, beats.reliance.donors
-    windows = beats.reliance.windows
-    assert windows is not None
-    assert windows.shape == (PERMUTATIONS, len(sampled), 128)
-    pre_rr_ms = beats.rr["published7"][:, 0]
-    same_rr = pre_rr_ms[donors] == pre_rr_ms[sampled]
-    unchanged = (windows == beats.ecg[sampled]).all(axis=2)
-    np.testing.assert_array_equal(unchanged, same_rr)
-    # A re-cut beat is compared with the same template.
-    reference = sets[BESIDE_TEMPLATE].reference
-    assert reference is not None and reference.recut is not None
-    unchanged = (reference.recut == reference.deviation[sampled]).all(axis=2)
-    np.testing.assert_array_equal(unchanged, same_rr)
-    assert 0 < same_rr.mean() < 0.5
-    np.testing.assert_allclose(windows.std(axis=2), 1, atol=1e-5)
 
 
 def test_recut_starts_inside(few: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,19 +25,16 @@ RNG = np.random.default_rng(5)
 SIGNAL = RNG.standard_normal(5000).cumsum()
 
 
-@pytest.mark.parametrize(
-    ("name", "start", "stop"),
-    [
+def test_bounds_by_hand() -> None:
+    for name, start, stop in (
         # 0.14 s = 50.4, 0.28 s = 100.8, 0.66 s = 237.6 samples, to the nearest whole one.
         ("daeac", 700 + 50, 1000 + 101),
         ("centred", 1000 - 360, 1000 + 360),
         ("fixed", 1000 - 238, 1000 + 101),
         ("beat", 1000 - 90, 1000 + 101),
-    ],
-)
-def test_bounds_by_hand(name: str, start: int, stop: int) -> None:
-    got = SEGMENTATIONS[name].bounds(np.array([1000]), np.array([700]))
-    assert [int(ends[0]) for ends in got] == [start, stop]
+    ):
+        got = SEGMENTATIONS[name].bounds(np.array([1000]), np.array([700]))
+        assert [int(ends[0]) for ends in got] == [start, stop]
 
 
 def test_linear_is_numpys_interpolation() -> None:

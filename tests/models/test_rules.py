@@ -133,9 +133,8 @@ def test_active_parameters(values: Values, active: set[str]) -> None:
     assert set(rules.active_parameters(trial(values))) == active
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "same"),
-    [
+def test_digest() -> None:
+    for first, second, same in (
         (FILM, FILM | {"heads": 8, "gate": "off", "gate_init": 0.0}, True),
         (FILM | {"weight_decay": 1}, FILM | {"weight_decay": 1.0}, True),
         (FILM, FILM | {"resampling": "linear"}, True),
@@ -146,10 +145,8 @@ def test_active_parameters(values: Values, active: set[str]) -> None:
         (of("opt1", "rr_only", **DEVIATION), of("opt1", "rr_only"), True),
         (FILM | DEVIATION, FILM | DEVIATION | {"template": "trailing"}, False),
         (FILM | DISTANCES, FILM | DISTANCES | {"morphology": "both"}, False),
-    ],
-)
-def test_digest(first: Values, second: Values, same: bool) -> None:
-    assert (rules.digest(trial(first)) == rules.digest(trial(second))) is same
+    ):
+        assert (rules.digest(trial(first)) == rules.digest(trial(second))) is same
 
 
 @pytest.mark.parametrize(
@@ -173,9 +170,8 @@ def test_arm(values: Values, name: str) -> None:
     assert rules.arm(trial(values | {"learning_rate": 0.1, "embed_dim": 8, "gate": "off"})) == name
 
 
-@pytest.mark.parametrize(
-    ("values", "routes", "text"),
-    [
+def test_rr_routes() -> None:
+    for values, routes, text in (
         (of("opt3", "film"), (True, True, True), "by: early channels, late vector, window"),
         (of("opt1", "film", segmentation="fixed"), (False, True, False), "by: late vector"),
         (
@@ -189,10 +185,8 @@ def test_arm(values: Values, name: str) -> None:
             (True, False, True),
             "by: early channels, window (the placebo leaves the window as it is)",
         ),
-    ],
-)
-def test_rr_routes(values: Values, routes: tuple[bool, bool, bool], text: str) -> None:
-    got = rules.rr_routes(trial(values))
-    assert (got.early, got.late, got.window) == routes
-    assert got.inputs is (routes[0] or routes[1])
-    assert got.text().removeprefix("RR reaches the output ") == text
+    ):
+        got = rules.rr_routes(trial(values))
+        assert (got.early, got.late, got.window) == routes
+        assert got.inputs is (routes[0] or routes[1])
+        assert got.text().removeprefix("RR reaches the output ") == text

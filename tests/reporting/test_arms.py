@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from study.config import TrialConfig
 from study.reporting.arms import facts_of
 
@@ -12,9 +10,8 @@ DEVIATION = {"morphology": "deviation", "late_rr": "log_causal"}
 DISTANCES = {"late_shape": "distances", "late_rr": "log_causal"}
 
 
-@pytest.mark.parametrize(
-    ("values", "reference", "look_ahead"),
-    [
+def test_what_an_arm_needs() -> None:
+    for values, reference, look_ahead in (
         ({**DEVIATION, "template": "trailing"}, f"deviation from {TRAILING}", "none"),
         (
             {**DISTANCES, "template": "learning", "morphology": "both"},
@@ -29,9 +26,7 @@ DISTANCES = {"late_shape": "distances", "late_rr": "log_causal"}
             "none",
         ),
         ({"late_rr": "log8"}, "", "looks one beat ahead; needs the whole record"),
-    ],
-)
-def test_what_an_arm_needs(values: dict[str, str], reference: str, look_ahead: str) -> None:
-    base = {"input": "opt1", "segmentation": "beat", "fusion": "film"}
-    facts = facts_of({"arm": TrialConfig.from_flat(base | values)})["arm"]
-    assert (facts.reference, facts.look_ahead) == (reference, look_ahead)
+    ):
+        base = {"input": "opt1", "segmentation": "beat", "fusion": "film"}
+        facts = facts_of({"arm": TrialConfig.from_flat(base | values)})["arm"]
+        assert (facts.reference, facts.look_ahead) == (reference, look_ahead)

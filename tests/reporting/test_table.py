@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
-from study.reporting.table import Column, Kind, Spread, Table, Value, interval_text
+from study.reporting.table import Column, Kind, Spread, Table, interval_text
 from study.statistics.findings import Estimate
 
 FOUND = Estimate(value=0.5194, se=0.1, low=0.3476, high=0.7081)
@@ -29,9 +27,8 @@ TABLE = Table(
 )
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "text"),
-    [
+def test_a_number_is_written_as_its_column_says() -> None:
+    for column, value, text in (
         (Column("", Kind.SCORE), 0.5194, ".519"),
         (Column("", Kind.SCORE, signed=True), -0.02, "-.020"),
         (Column("", Kind.SCORE, signed=True), 0.0226, "+.023"),
@@ -51,10 +48,8 @@ TABLE = Table(
         (Column("", Kind.PARAMETER), 64, "64"),
         (Column("", Kind.PARAMETER), None, "-"),
         (Column("", Kind.TEXT), "", ""),
-    ],
-)
-def test_a_number_is_written_as_its_column_says(column: Column, value: Value, text: str) -> None:
-    assert column.text(value) == text
+    ):
+        assert column.text(value) == text
 
 
 def test_the_console_leaves_details_out() -> None:

@@ -7,8 +7,6 @@ import io
 import math
 from typing import Any
 
-import pytest
-
 from study.keys import AUPRC_SV, Outcome, database_metric
 from study.reporting.table import Table
 from study.reporting.trial_tables import arms_table, best_table, databases_table, failures_table
@@ -36,25 +34,22 @@ def ranked(rows: list[TrialRow], kind: str = "search", **options: Any) -> Table:
     return arms_table(rows, AUPRC_SV, kind, **options)
 
 
-@pytest.mark.parametrize(
-    ("other", "note"),
-    [
+def test_only_complete_finite_full_rows_are_averaged() -> None:
+    for other, note in (
         (row(9, 0.99, outcome=Outcome.PRUNED), None),
         (row(9, 0.99, outcome=Outcome.FAILED), None),
         (row(9, NAN), "complete without a finite val_auprc_sv: trial 9"),
         (row(9, math.inf), "complete without a finite val_auprc_sv: trial 9"),
         (row(9, 0.99, epochs=5), "below the full number of epochs: trial 9"),
-    ],
-)
-def test_only_complete_finite_full_rows_are_averaged(other: TrialRow, note: str | None) -> None:
-    table = ranked([row(1, 0.4), row(2, 0.6), other])
-    film = cells(table, "film")
-    assert (film["complete"], film["AUPRC S+V"]) == ("2", ".500 ± .141")
-    # What no trial is has no column.
-    assert film.get("pruned") == ("1" if other.outcome is Outcome.PRUNED else None)
-    assert film.get("failed") == ("1" if other.outcome is Outcome.FAILED else None)
-    left_out = [text for text in table.notes if text.startswith("not counted")]
-    assert left_out == ([f"not counted, {note}"] if note else [])
+    ):
+        table = ranked([row(1, 0.4), row(2, 0.6), other])
+        film = cells(table, "film")
+        assert (film["complete"], film["AUPRC S+V"]) == ("2", ".500 ± .141")
+        # What no trial is has no column.
+        assert film.get("pruned") == ("1" if other.outcome is Outcome.PRUNED else None)
+        assert film.get("failed") == ("1" if other.outcome is Outcome.FAILED else None)
+        left_out = [text for text in table.notes if text.startswith("not counted")]
+        assert left_out == ([f"not counted, {note}"] if note else [])
 
 
 def test_what_was_screened_is_counted_in_the_place_of_what_was_pruned() -> None:

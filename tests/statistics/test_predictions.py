@@ -12,18 +12,6 @@ from study.statistics.predictions import Beats, check_comparable
 from tests.builders import MakeArm
 
 
-def test_a_fold_counts_with_ten_beats_of_a_class_and_others() -> None:
-    label = np.array([0] * 20 + [1] * 10 + [2] * 9 + [0] * 12)
-    fold = Beats(
-        label=label,
-        record=np.repeat([0, 1], [39, 12]),
-        record_names=("a", "b"),
-        patient_of_record=("a", "b"),
-        folds_of_record=((0, 1),),
-    )
-    assert fold.counted.tolist() == [[[True, True, False, False], [False] * 4]]
-
-
 def test_all_faults_of_beats_are_told_together(beats: Beats) -> None:
     with pytest.raises(ComparisonError) as caught:
         replace(beats, label=beats.label + 1, folds_of_record=((0, 0, 0, 1, 1, 1, 1, 1),))

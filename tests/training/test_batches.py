@@ -25,9 +25,8 @@ def _labels(n: int, s: int, v: int = 0) -> NDArray[np.int64]:
     return np.repeat([0, 1, 2], [n, s, v])
 
 
-@pytest.mark.parametrize(
-    ("folds", "normal_beats", "batch_size", "expected"),
-    [
+def test_epoch_shape() -> None:
+    for folds, normal_beats, batch_size, expected in (
         # Longest in S, V, F: 30 + 50 normal beats.
         ([_labels(100, 30), _labels(100, 10)], 50, 80, EpochShape(1, 80)),
         ([_labels(100, 30), _labels(100, 10)], 50, 79, EpochShape(2, 40)),
@@ -35,12 +34,8 @@ def _labels(n: int, s: int, v: int = 0) -> NDArray[np.int64]:
         ([_labels(10, 5)], 50, 100, EpochShape(1, 55)),
         # 0 takes all: the longest fold has 130 beats.
         ([_labels(100, 30), _labels(90, 10)], 0, 100, EpochShape(2, 65)),
-    ],
-)
-def test_epoch_shape(
-    folds: list[NDArray[np.int64]], normal_beats: int, batch_size: int, expected: EpochShape
-) -> None:
-    assert epoch_shape(folds, normal_beats=normal_beats, batch_size=batch_size) == expected
+    ):
+        assert epoch_shape(folds, normal_beats=normal_beats, batch_size=batch_size) == expected
 
 
 def _member(label: NDArray[np.int64], streams: Streams = _STREAMS) -> MemberBeats:

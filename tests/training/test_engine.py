@@ -31,17 +31,14 @@ def test_the_gain_of_bfloat16_is_measured_and_leaves_the_threads_alone() -> None
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize(
-    ("name", "on", "message"),
-    [
+def test_refusals() -> None:
+    for name, on, message in (
         ("bf16", "mps", "--precision bf16: not on .* 'mps'; leave it out, or add --device cpu or"),
         ("tf32", "cpu", "--precision tf32: not on this .* 'cpu'; .* --device cud"),
         ("half", "cpu", "--precision: .*'half'"),
-    ],
-)
-def test_refusals(name: str, on: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        resolve_precision(name, on)
+    ):
+        with pytest.raises(UsageError, match=message):
+            resolve_precision(name, on)
 
 
 def test_devices_go_by_name_and_a_gpu_is_not_left_in_silence(

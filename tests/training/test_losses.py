@@ -12,20 +12,17 @@ from study.training.losses import Loss, class_weights, logit_adjustment, times_s
 _LABEL = np.repeat([0, 1, 2], [100, 25, 4])
 
 
-@pytest.mark.parametrize(
-    ("kind", "normal_beats", "proportions"),
-    [
+def test_class_weights_of_an_epoch() -> None:
+    for kind, normal_beats, proportions in (
         ("none", 0, [1, 1, 1, 0]),
         ("sqrt_inverse", 0, [2, 4, 10, 0]),
         ("inverse", 0, [4, 16, 100, 0]),
         # An epoch has 16 N, 25 S and 4 V.
         ("sqrt_inverse", 16, [5, 4, 10, 0]),
-    ],
-)
-def test_class_weights_of_an_epoch(kind: str, normal_beats: int, proportions: list[float]) -> None:
-    expected = np.array(proportions) / np.mean(proportions[:3])
-    weights = class_weights(_LABEL, kind, normal_beats=normal_beats)
-    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    ):
+        expected = np.array(proportions) / np.mean(proportions[:3])
+        weights = class_weights(_LABEL, kind, normal_beats=normal_beats)
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
 def test_the_adjustment_gives_the_true_shares_where_nothing_else_is_known() -> None:

@@ -21,19 +21,16 @@ R_PEAK = np.array([1, 2, 3, 6, 1, 6, 1]) * 60 * SAMPLING_RATE_HZ
 WINDOWS = np.array([[1, 9], [2, 0], [6, 3], [8, 1], [5, 5], [7, 4], [3, 8]], dtype=np.float32)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
+def test_templates_by_hand() -> None:
+    for name, expected in (
         # Medians of 1 2 6 8 and 9 0 3 1; of 5 7 and 5 4.
         ("record", 4 * [[4, 2]] + 2 * [[6, 4.5]] + [[3, 8]]),
         # The first beat itself; then medians of 1, of 1 2, of 1 2 6 and of 9, of 9 0, of 9 0 3.
         ("trailing", [[1, 9], [1, 9], [1.5, 4.5], [2, 3], [5, 5], [5, 5], [3, 8]]),
         # Of the first three beats, the fourth is 5 minutes after the first; of the first.
         ("learning", 4 * [[2, 3]] + 2 * [[5, 5]] + [[3, 8]]),
-    ],
-)
-def test_templates_by_hand(name: str, expected: list[list[float]]) -> None:
-    np.testing.assert_array_equal(make_templates(name, WINDOWS, R_PEAK, RECORD), expected)
+    ):
+        np.testing.assert_array_equal(make_templates(name, WINDOWS, R_PEAK, RECORD), expected)
 
 
 def test_trailing_median_is_exact_to_its_definition() -> None:
