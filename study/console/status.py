@@ -1,4 +1,4 @@
-"""The state of a study's records: `python -m study.run --status NAME`, and `--repair NAME`.
+"""Checks and repairs a study: `python -m study.run --status NAME`, and `--repair NAME`.
 
 The status only reads, even while the study runs. A repair shows its steps before it takes them.
 """
@@ -32,11 +32,11 @@ _ALLOWED = {"status", "repair", *_WHERE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
-    """A study's records as they were read, and their faults."""
+class _Checked:
+    """A study as it was read, and the faults of its storage, its files and its tracker."""
 
-    study: Study  # the study
-    faults: Sequence[Fault]  # what is wrong
+    study: Study
+    faults: Sequence[Fault]
     tracker: str  # remark on the tracker
     compared: bool  # whether the tracker was compared, or had nothing to compare
     left_out: bool  # whether the user left it out
@@ -44,7 +44,7 @@ class _Read:
     @property
     def agree(self) -> bool:
         """Whether everything that should be compared agrees."""
-        # A record that could not be compared may disagree.
+        # A tracker that could not be compared may disagree.
         return not self.faults and (self.compared or self.left_out)
 
 
@@ -88,7 +88,7 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
         )
 
 
-def _read(args: Namespace, name: str, *, locked_here: bool = False) -> _Read:
+def _read(args: Namespace, name: str, *, locked_here: bool = False) -> _Checked:
     from study.store.checks import faults
     from study.store.study import Study
 
@@ -100,13 +100,13 @@ def _read(args: Namespace, name: str, *, locked_here: bool = False) -> _Read:
         locked_here=locked_here,
     )
     listed = faults(study)
-    compared, tracker = True, "nothing was told to any tracker"
+    compared, tracker = True, "no tracker has this study"
     if args.no_track:
         compared, tracker = False, "left out (--no-track)"
     elif not study.unreadable:
         of_tracker, compared, tracker = _tracker(args, study)
         listed += of_tracker
-    return _Read(
+    return _Checked(
         study=study, faults=listed, tracker=tracker, compared=compared, left_out=args.no_track
     )
 
@@ -117,10 +117,10 @@ def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
     from study.tracking.experiment import Experiment
 
     if not study.tracker:
-        remark = "nothing was told to any tracker"
+        remark = "no tracker has this study"
         if study.starts:
             remark += (
-                "; the study's own command with --resume, without --no-track, tells all of it"
+                "; the study's own command with --resume, without --no-track, sends all of it"
             )
         return [], True, remark
     try:
@@ -136,7 +136,7 @@ def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
         return [], False, f"NOT COMPARED: {error}"
 
 
-def _show(read: _Read, *, repair: str = "") -> int:
+def _show(read: _Checked, *, repair: str = "") -> int:
     """Print a status; return the exit code."""
     for line in _status(read.study):
         print(line)
@@ -156,7 +156,7 @@ def _show(read: _Read, *, repair: str = "") -> int:
     return AGREE if read.agree else DISAGREE
 
 
-def _show_agreement(read: _Read) -> None:
+def _show_agreement(read: _Checked) -> None:
     which = "Optuna, MLflow and the files" if read.compared else "Optuna and the files"
     if not read.faults:
         running = ", as far as they can while it runs" if read.study.held else ""
@@ -251,7 +251,7 @@ def _refuse_running(study: Study) -> None:
         )
 
 
-def _list_steps(read: _Read) -> list[Any]:
+def _list_steps(read: _Checked) -> list[Any]:
     from study.store.checks import steps
 
     planned = steps(read.faults)

@@ -126,15 +126,11 @@ def keep_comparison(study: Study, comparison: Comparison) -> None:
 def for_page(results: StudyResults, say: Say) -> StudyResults:
     """Add results that only the page shows: exclusions, costs, importance, measurements inside."""
     study, gaps = results.study, dict(results.gaps)
-    results = replace(
-        results,
-        importance=importance(study.rows, study.objective, study.space, gaps),
-        gaps=gaps,
-    )
+    shares = importance(study.rows, study.objective, study.space, gaps)
     if not study.arm_trials:
         reason = "no trial is complete yet"
         gaps |= {"dropped": reason, "explanations": reason, "floors": reason}
-        return results
+        return replace(results, importance=shares, gaps=gaps)
     dropped = read_exclusions(study.folder)
     if dropped is None:
         gaps["dropped"] = f"{EXCLUSIONS} is missing: the study's next start writes it"
@@ -152,6 +148,8 @@ def for_page(results: StudyResults, say: Say) -> StudyResults:
     say("measuring what networks cost")
     return replace(
         results,
+        importance=shares,
+        gaps=gaps,
         dropped=dropped or {},
         explanations=explanations,
         templates=templates,

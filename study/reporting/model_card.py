@@ -191,7 +191,7 @@ def _table(found: Evidence, seeds: str) -> Table:
     decided = found.calibrated.argmax(axis=1)
     n = len(CLASSES)
     confusion = confusion_matrix(found.label, decided, n_rows=n, n_columns=n)
-    told, right = sensitivity(confusion), precision(confusion)
+    se, ppv = sensitivity(confusion), precision(confusion)
     mean = found.calibrated.mean(axis=0)
     return Table(
         name="figures",
@@ -220,8 +220,8 @@ def _table(found: Evidence, seeds: str) -> Table:
                 fact.effective_patients,
                 found.result.estimates[fact.name],
                 fact.chance,
-                float(told[c]),
-                float(right[c]),
+                float(se[c]),
+                float(ppv[c]),
                 float(mean[c]),
             ]
             for c, fact in enumerate(found.classes)

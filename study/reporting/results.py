@@ -61,7 +61,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class SealedResult:
     """One opening of the sealed test set by a plan based on this study."""
 
     plan: str  # name and digest of its plan
@@ -102,7 +102,7 @@ class StudyResults:
     templates: Sequence[TemplateMeans] = ()
     importance: Importance | None = None  # of the searched parameters
     openings: str = ""  # a sentence on the openings of the sealed test set in this workspace
-    sealed: Sequence[Sealed] = ()  # its results for this study
+    sealed: Sequence[SealedResult] = ()  # its results for this study
     # Why a result is missing, by the name of its field
     gaps: Mapping[str, str] = field(default_factory=dict)
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from study.reporting.results import Sealed
+from study.reporting.results import SealedResult
 
 EVALUATIONS, RESULT = "evaluations", "result.json"
 """Folder of a workspace's sealed tests, and the file of an opening's result."""
 
 
-def sealed_results(workspace: Path, study: str) -> list[Sealed]:
+def sealed_results(workspace: Path, study: str) -> list[SealedResult]:
     """Return the results of a study's openings, oldest first; a damaged one is left out."""
     openings = []
     for path in (workspace / EVALUATIONS).glob(f"*/opening_*/{RESULT}"):
@@ -34,14 +34,14 @@ def sealed_results(workspace: Path, study: str) -> list[Sealed]:
     return [result for _, result in sorted(openings, key=lambda pair: pair[0])]
 
 
-def _sealed(content: Mapping[str, Any]) -> Sealed:
+def _sealed(content: Mapping[str, Any]) -> SealedResult:
     opening = content["opening"]
     arms = {arm: dict(_metrics(of["seeds"]["values"])) for arm, of in content["arms"].items()}
     seeds = max(
         (len(v) for of in content["arms"].values() for v in of["seeds"]["values"].values()),
         default=0,
     )
-    return Sealed(
+    return SealedResult(
         plan=f"{opening['plan']} ({str(opening['plan_hash'])[:12]})",
         opened=str(opening["time"])[:10],
         arms=arms,

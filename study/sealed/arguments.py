@@ -199,7 +199,7 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
             if given
         ]
     if names_test_set and args.register is not None:
-        faults.append("--register tells what DS2 has shown; leave --test out")
+        faults.append("--register adds the result on DS2; leave --test out")
     if args.register is not None and args.no_track:
         faults.append(
             "--register writes into MLflow's registry, and --no-track keeps MLflow out; leave one "

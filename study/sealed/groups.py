@@ -23,7 +23,7 @@ from study.sealed.plan import Arm, SealedPlan, arm_tables, check_data
 from study.sealed.result import EvaluationFolder
 from study.sealed.thresholds import stored_predictions
 from study.spaces.load import checked_space
-from study.spaces.sealed_plan import on
+from study.spaces.sealed_plan import name_on
 from study.spaces.space import Space
 from study.spaces.toml_text import toml_text_of
 from study.store.plan import StudyPlan
@@ -80,7 +80,7 @@ def places_of(
     folder: EvaluationFolder, kind: str, storage: str, plan: SealedPlan, development: str
 ) -> Places:
     """Return the places of the records of one of a plan's studies; `kind` says which."""
-    name = kind if development == plan.test.development else on(kind, development)
+    name = kind if development == plan.test.development else name_on(kind, development)
     # Below the plan's name: a shared storage may have other plans' studies of the same kind.
     below = f"{storage.rstrip('/')}/{folder.root.name}" if storage else ""
     return Places(folder=folder.root / name, storage=below)

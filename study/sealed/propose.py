@@ -18,7 +18,7 @@ from study.keys import FLOORS
 from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
-from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, canonical, on
+from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, canonical, name_on
 from study.store.floors import highest_floor, stored_floors
 from study.store.folder import PLUGINS, SPACE_COPY
 from study.store.study import Study
@@ -113,9 +113,9 @@ def propose(
     development = "mitdb" if stored.data_source == "synthetic" else stored.data_source
     first, *rest = list(dict.fromkeys(canonical(name) for name in train_on or [development]))
     others = {arm.name: first for arm in chosen if first != development}
-    twins = {on(arm.name, other): (arm, other) for other in rest for arm in chosen}
+    twins = {name_on(arm.name, other): (arm, other) for other in rest for arm in chosen}
     others |= {name: other for name, (_, other) in twins.items() if other != development}
-    contrasts = [*contrasts, *((chosen[0].name, on(chosen[0].name, other)) for other in rest)]
+    contrasts = [*contrasts, *((chosen[0].name, name_on(chosen[0].name, other)) for other in rest)]
     chosen = [*chosen, *(replace(arm, name=name) for name, (arm, _) in twins.items())]
     test = SealedTest(
         name=name,

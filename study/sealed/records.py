@@ -112,7 +112,7 @@ def find_records(asked: Asked) -> Records:
             records.
         DownloadError: If a download broke off.
     """
-    return _records(asked, _Real(asked))
+    return _records(asked, _Finder(asked))
 
 
 def synthetic_records(asked: Asked) -> Records:
@@ -125,10 +125,10 @@ def synthetic_records(asked: Asked) -> Records:
         UsageError: If a folder given does not hold synthetic records, or has a published file.
         MissingDataError: If it lacks files.
     """
-    return _records(asked, _Rehearsed(asked))
+    return _records(asked, _SyntheticFinder(asked))
 
 
-def _records(asked: Asked, finder: _Real) -> Records:
+def _records(asked: Asked, finder: _Finder) -> Records:
     developments = {name: finder.development(name) for name in asked.developments}
     records = Records(developments=developments, test=finder.test())
     for name, source in developments.items():
@@ -168,7 +168,7 @@ def _in_published_split(source: Source, name: str) -> bool:
     return database is not None and database.has_split
 
 
-class _Real:
+class _Finder:
     """Finds real records."""
 
     def __init__(self, asked: Asked) -> None:
@@ -238,7 +238,7 @@ class _Real:
             ) from error
 
 
-class _Rehearsed(_Real):
+class _SyntheticFinder(_Finder):
     """Finds or writes synthetic records."""
 
     def development(self, name: str) -> Source:

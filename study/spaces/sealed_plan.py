@@ -101,12 +101,12 @@ class SealedTest:
     def floors_on(self, development: str) -> dict[str, str]:
         """Return the floors that are fitted on some records: each one's name in this test."""
         return {
-            floor: floor if development == self.development else on(floor, development)
+            floor: floor if development == self.development else name_on(floor, development)
             for floor in FLOORS
         }
 
 
-def on(name: str, development: str) -> str:
+def name_on(name: str, development: str) -> str:
     """Return the name of an arm or a floor that trains on other records than most of the test."""
     return f"{name}_on_{development.replace('+', '_')}"
 

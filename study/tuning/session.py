@@ -264,7 +264,8 @@ def _mirror(
         if earlier_store:
             _logger.warning(
                 "tracking: %s has the study so far; %s gets all of it, from the beginning",
-                *(earlier_store, name),
+                earlier_store,
+                name,
             )
         ledger.note(TRACKER, name)
     places, plan = options.places, setup.plan

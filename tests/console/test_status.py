@@ -122,7 +122,7 @@ def test_without_a_tracker_nothing_of_it_is_read_or_owed(
     start.train("0", 0.5)
     start.end("SIGINT received")
     code, lines = status()
-    assert lines[-3].startswith("MLflow: nothing was told to any tracker; the study's own command")
+    assert lines[-3].startswith("MLflow: no tracker has this study; the study's own command")
     assert (code, lines[-2:]) == (0, [AGREE, GO_ON])
     assert not (tmp_path / "mlflow.db").exists()
 

@@ -30,14 +30,14 @@ def calibrations(results: StudyResults) -> Iterator[Block]:
     drawn = [arm.name for arm in shown_arms(results)]
     yield Figure(
         name="reliability",
-        title="Do beats have the probabilities that they are told?",
+        title="Are the predicted probabilities right?",
         shows=(
             f"Out-of-fold probabilities of {listing(drawn)} in {BINS} bins of equally many beats: "
             "the mean probability of each bin, and the share of the class in it."
         ),
         reading=(
-            "On the dashed line probabilities are what they say; below it they are too high. Most "
-            "bins lie at the lower left: most beats are normal, and told so."
+            "On the dashed line probabilities are right; below it they are too high. Most bins "
+            "lie at the lower left: most beats are normal, with low probabilities of S and V."
         ),
         panels=[_panel(name, [by_arm[arm][name] for arm in drawn]) for name in _CLASSES],
         legend=drawn,
@@ -52,7 +52,7 @@ def _panel(name: str, drawn: list[Calibration | None]) -> str:
         x_ticks=QUARTERS,
         y_ticks=QUARTERS,
         title=name,
-        x_label="probability told",
+        x_label="predicted probability",
         y_label=f"share of {name} among these beats",
         height=260,
     )
@@ -84,8 +84,8 @@ def _table(beats: Beats, by_arm: dict[str, dict[str, Calibration | None]]) -> Ta
             "1), of a class against the rest; and the mean probability of the class."
         ),
         reading=(
-            "Lower Brier scores are better. The first row tells every beat the share that the "
-            "class has. A mean probability above that share tells of too many beats of the class."
+            "Lower Brier scores are better. In the first row every beat has the share of the "
+            "class as its probability. A mean probability above that share is too high."
         ),
         columns=columns,
         rows=rows,

@@ -18,7 +18,7 @@ CANDIDATES = 3
 
 
 def search_answers(results: StudyResults) -> list[Answer]:
-    """Return what a search answers: it names candidates and no winner."""
+    """Return the answers of a search: it names candidates and no winner."""
     return [_candidates(results), _floor(results), _ignoring_rr(results), _next(results)]
 
 
@@ -92,15 +92,16 @@ def _ignoring_rr(results: StudyResults) -> Answer:
         return (
             question,
             f"none of {plural(len(lost), 'arm')}",
-            f"least uses it {_named(results, [least])}: permuting it loses {s} of AUPRC S and "
-            f"{v} of V",
+            f"{_named(results, [least])} uses it least: permuting it loses {s} of AUPRC S and {v} "
+            "of V",
         )
-    told = ["no path leads from it to the output"] if blind else []
-    told += [f"permuting it loses nothing of AUPRC {listing(RELIANCE_CLASSES)}"] if unused else []
+    reasons = ["no path leads from it to the output"] if blind else []
+    if unused:
+        reasons.append(f"permuting it loses nothing of AUPRC {listing(RELIANCE_CLASSES)}")
     if blind and unused:
         of = (_named(results, arms) for arms in (blind, unused))
-        told = [f"{text} of {names}" for text, names in zip(told, of, strict=True)]
-    return question, _named(results, [*blind, *unused]), "; ".join(told)
+        reasons = [f"{text} of {names}" for text, names in zip(reasons, of, strict=True)]
+    return question, _named(results, [*blind, *unused]), "; ".join(reasons)
 
 
 def _next(results: StudyResults) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from study.keys import CLASSES, Outcome, reliance
 from study.reporting.alarms import NO_RELIANCE
 from study.reporting.page.html import Block, Note, Tone, missing
-from study.reporting.results import Sealed, StudyResults
+from study.reporting.results import SealedResult, StudyResults
 from study.reporting.table import Column, Kind, Spread, Table, interval_text
 from study.reporting.trial_tables import failures_table, mean_metric
 from study.statistics.findings import Comparison, label_of, metric_name, parts_of
@@ -146,7 +146,7 @@ def sealed(results: StudyResults) -> Iterator[Block]:
         yield _opening(opening, number)
 
 
-def _opening(opening: Sealed, number: int) -> Table:
+def _opening(opening: SealedResult, number: int) -> Table:
     metrics = [(m, q) for q in ("sv", "macro", *CLASSES) for m in ("auprc", "auroc")]
     return Table(
         name=f"sealed_{number}",
