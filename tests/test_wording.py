@@ -1,4 +1,4 @@
-"""How scores, numbers and lists are written."""
+"""How numbers, lists and names are written."""
 
 from __future__ import annotations
 

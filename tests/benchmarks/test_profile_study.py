@@ -1,4 +1,4 @@
-"""The clock of nested parts, by a clock of the test's own; and clocks in a worker's real trial."""
+"""The clocks of a worker's real trial."""
 
 from __future__ import annotations
 

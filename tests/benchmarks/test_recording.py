@@ -1,4 +1,4 @@
-"""Recorded curves: what is kept, what is refused, and the space they are recorded on."""
+"""Recorded curves come back as they were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic records: deterministic, whole or rewritten, and with the physiology they claim."""
+"""Synthetic records: whole or rewritten, in the format of MIT-BIH, with every class."""
 
 from __future__ import annotations
 

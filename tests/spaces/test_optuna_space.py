@@ -1,4 +1,4 @@
-"""Spaces through Optuna: both ends are drawn, limits are told."""
+"""Spaces through Optuna: both ends are drawn, legal points are proposed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces: what they contain, what is drawn by index, what an option changes."""
+"""Spaces: what is drawn by index, what an option changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison is computed from: what is derived, and what is refused in which words."""
+"""What a comparison is computed from: what is refused in which words."""
 
 from __future__ import annotations
 
