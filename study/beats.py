@@ -1,6 +1,6 @@
-"""Beats with their labels and records, for `data`, which prepares them, and `statistics`.
+"""Beats with their labels and records, and what can be scored, for data, training and statistics.
 
-This module exists because statistics must not import `data` (docs/architecture.md).
+This module exists because statistics must not import the others (docs/architecture.md).
 
 Shapes: N beats, C classes.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from study.keys import CLASSES, MIN_CLASS_BEATS
 
@@ -61,3 +61,10 @@ def effective_patients(weights: Sequence[float]) -> float:
     """
     w = np.asarray(weights, dtype=np.float64)
     return float(w.sum() ** 2 / np.sum(w**2)) if w.any() else 0.0
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
+    """Return part / whole; NaN, the value of an undefined score, where whole is 0."""
+    quotient = np.full(np.broadcast_shapes(np.shape(part), np.shape(whole)), np.nan)
+    np.divide(part, whole, out=quotient, where=np.greater(whole, 0))
+    return quotient

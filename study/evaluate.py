@@ -101,7 +101,7 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     )
     plan = proposal.plan
     remarks = (
-        f"From study '{name}', its results alone. {proposal.comments}",
+        f"From the results of study '{name}'. {proposal.comments}",
         "You may change this plan until a test set is opened: the opening logs its hash.",
     )
     lines = [line for text in remarks for line in textwrap.wrap(text, 95)]

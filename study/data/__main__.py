@@ -45,7 +45,7 @@ Records are looked for in this order: --records; --data-dir; a variable such as
 MITDB_DIR; ./data/NAME; a download from PhysioNet into that folder (MIT-BIH: 43 MB; if it breaks
 off, the files that have arrived are kept); of MIT-BIH alone, without a network, synthetic records
 in ./data/synthetic. If a folder that you give cannot be used, the command ends with an error. Of
-MIT-BIH a study reads DS1 alone: DS2 is sealed, and its files may be absent. A study of --records
+MIT-BIH a study only reads DS1: DS2 is sealed, and its files may be absent. A study of --records
 needs --split.
 
 Databases:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from study.beats import ratio
 from study.keys import CLASSES
 
 Counts = NDArray[np.int64]
@@ -50,10 +51,10 @@ class Detection:
         right = self.true_positive + self.true_negative
         wrong = self.false_positive + self.false_negative
         return {
-            "se": _ratio(self.true_positive, self.true_positive + self.false_negative),
-            "ppv": _ratio(self.true_positive, self.true_positive + self.false_positive),
-            "fpr": _ratio(self.false_positive, self.false_positive + self.true_negative),
-            "accuracy": _ratio(right, right + wrong),
+            "se": ratio(self.true_positive, self.true_positive + self.false_negative),
+            "ppv": ratio(self.true_positive, self.true_positive + self.false_positive),
+            "fpr": ratio(self.false_positive, self.false_positive + self.true_negative),
+            "accuracy": ratio(right, right + wrong),
         }
 
 
@@ -91,14 +92,4 @@ def gross_and_average(confusion: Counts) -> dict[str, Mapping[str, Mapping[str, 
 def _mean_of_defined(values: Float) -> Float:
     """Return the mean over records [S, G], those without a value left out; NaN where none has."""
     defined = np.isfinite(values)
-    total = np.where(defined, values, 0.0).sum(axis=1)
-    n_records = defined.sum(axis=1)
-    mean = np.full(total.shape, np.nan)
-    np.divide(total, n_records, out=mean, where=n_records > 0)
-    return mean
-
-
-def _ratio(numerator: Counts, denominator: Counts) -> Float:
-    ratio = np.full(np.shape(denominator), np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
-    return ratio
+    return ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))

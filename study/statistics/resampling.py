@@ -23,7 +23,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from study.beats import scorable
+from study.beats import ratio, scorable
 from study.keys import CLASSES
 from study.statistics.predictions import ArmRuns, Beats, HeldOut
 from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
@@ -160,10 +160,7 @@ class WeightedScores:
         counted = np.stack([self.counted(fold, weightings) for fold in folds])
         scores = np.stack([self.by_fold(fold, weightings, seeds) for fold in folds])
         total = np.where(counted[:, None], scores, 0.0).sum(axis=0)
-        n_folds = counted.sum(axis=0)
-        mean = np.full(total.shape, np.nan)
-        np.divide(total, n_folds, out=mean, where=n_folds > 0)
-        return mean
+        return ratio(total, counted.sum(axis=0))
 
 
 def _fold_values(

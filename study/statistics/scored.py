@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
-from study.beats import scorable
+from study.beats import ratio, scorable
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD
 from study.statistics.choice import choose
 from study.statistics.estimates import (
@@ -230,10 +230,7 @@ class ScoredArms:
     def _patient_mean(self, index: int) -> Float:
         """Return the mean over records of their own scores, [C]."""
         scores = self._record_scores(index)
-        n_records = np.isfinite(scores).sum(axis=0)
-        mean = np.full(len(CLASSES), np.nan)
-        np.divide(np.nansum(scores, axis=0), n_records, out=mean, where=n_records > 0)
-        return mean
+        return ratio(np.nansum(scores, axis=0), np.isfinite(scores).sum(axis=0))
 
     def records(self, n_arms: int) -> Iterator[RecordRow]:
         """Yield every record's own scores under the first arms, arm by arm."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from study.beats import ratio
+
 Float = NDArray[np.float64]
 Counts = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -81,7 +83,7 @@ class Ranking:
                     some = rows[first : first + _ROWS]
                     precision = single[some] @ positives / (single[some] @ beats)
                     area[some] += weights[some, g] * (precision @ of_record[block])
-        return _share(area, weights @ self.positives[:, -1])
+        return ratio(area, weights @ self.positives[:, -1])
 
     def area_under_roc(self, weights: Float) -> Float:
         """Return the area under the ROC curve, a tie counting half, [U]; NaN where undefined.
@@ -94,7 +96,7 @@ class Ranking:
         not_below = (self.beats - positives + self.above - before) / 2
         won = gained @ (self.negatives[:, None] - not_below).T
         area = np.einsum("ug,ug->u", weights @ won, weights)
-        return _share(area, (weights @ self.positives[:, -1]) * (weights @ self.negatives))
+        return ratio(area, (weights @ self.positives[:, -1]) * (weights @ self.negatives))
 
 
 MEASURES: dict[str, Callable[[Ranking, Float], Float]] = {
@@ -102,9 +104,3 @@ MEASURES: dict[str, Callable[[Ranking, Float], Float]] = {
     "auroc": Ranking.area_under_roc,
 }
 """Metrics of a ranking, by the names of `study.training.metrics.RANKING`."""
-
-
-def _share(part: Float, whole: Float) -> Float:
-    share = np.full(len(part), np.nan)
-    np.divide(part, whole, out=share, where=whole > 0)
-    return share

@@ -259,7 +259,7 @@ def _model(
 ) -> Classifier:
     model = build_model(config.signal, config.model, seed=streams.entropy)
     if late is not None:
-        # Of the training beats alone: those of validation patients are not known in training.
+        # Only of the training beats: those of validation patients are not known in training.
         model.set_rr_statistics(*rr_statistics(late.cpu()[torch.from_numpy(training)]))
     return model
 

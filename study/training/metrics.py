@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from study.beats import ratio
+
 Counts = NDArray[np.int64]
 Sums = NDArray[np.int64] | NDArray[np.float64]
 """Numbers of beats, or sums of their weights."""
@@ -68,33 +70,27 @@ def confusion_matrix(
     return cells.reshape(n_rows, n_columns)
 
 
-def _ratio(numerator: Counts, denominator: Counts) -> NDArray[np.float64]:
-    ratio = np.full(denominator.shape, np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
-    return ratio
-
-
 def f1(confusion: Counts) -> NDArray[np.float64]:
     """Return F1 by class [..., C] of confusion matrices [..., C, C]."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _ratio(2 * hits, confusion.sum(axis=-1) + confusion.sum(axis=-2))
+    return ratio(2 * hits, confusion.sum(axis=-1) + confusion.sum(axis=-2))
 
 
 def sensitivity(confusion: Counts) -> NDArray[np.float64]:
     """Return Se = TP / (TP + FN) by class [..., C] of confusion matrices [..., C, C]."""
-    return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1))
+    return ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1))
 
 
 def precision(confusion: Counts) -> NDArray[np.float64]:
     """Return +P = TP / (TP + FP) by class [..., C] of confusion matrices [..., C, C]."""
-    return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-2))
+    return ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-2))
 
 
 def specificity(confusion: Counts) -> NDArray[np.float64]:
     """Return Sp = TN / (TN + FP) by class [..., C] of confusion matrices [..., C, C]."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     others = confusion.sum(axis=(-2, -1))[..., None] - confusion.sum(axis=-1)
-    return _ratio(others - (confusion.sum(axis=-2) - hits), others)
+    return ratio(others - (confusion.sum(axis=-2) - hits), others)
 
 
 DECISIONS: dict[str, Callable[[Counts], NDArray[np.float64]]] = {

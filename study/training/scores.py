@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.beats import scorable
+from study.beats import ratio, scorable
 from study.keys import (
     AGGREGATES,
     CLASSES,
@@ -59,10 +59,7 @@ class Grouped:
         values = self.values[name]
         counted = self.counted[np.arange(len(values)) % len(self.counted)]
         total = np.where(counted, values, 0.0).sum(axis=1)
-        n_groups = counted.sum(axis=1)
-        mean = np.full(total.shape, np.nan)
-        np.divide(total, n_groups, out=mean, where=n_groups > 0)
-        return mean
+        return ratio(total, counted.sum(axis=1))
 
 
 def rank_within(
