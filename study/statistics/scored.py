@@ -48,6 +48,12 @@ KEPT_CLASSES = ("N", "V")
 
 POWER = 0.8
 
+# The order of the weightings of records: as they are, without the largest of each class, each by
+# itself; resamples of patients follow.
+_AS_THEY_ARE = slice(0, 1)
+_WITHOUT_LARGEST = slice(1, 1 + len(CLASSES))
+_FIRST_RECORD = 1 + len(CLASSES)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredArms:
@@ -58,12 +64,12 @@ class ScoredArms:
     measure: str  # of the objective
     quantity: str  # of the objective
     facts: tuple[ClassFacts, ...]  # what the study has of each class
-    scores: WeightedScores  # under the weightings below, in this order
+    scores: WeightedScores  # under all weightings, in the order above
     values: Float  # [A, Q] as they are
     resampled: Float  # [A, W, Q] in resamples of patients and seeds
     in_bag: Float  # [A, W, Q] in the same resamples of patients, seeds averaged
-    # [A, W, Q] on the patients that these left out, of the objective alone: other classes are NaN;
-    # W is 0 unless a best arm is to be named
+    # [A, W, Q] on the patients that these left out; classes that are not in the objective are NaN,
+    # and W is 0 unless a best arm is to be named
     out_of_bag: Float
 
     @classmethod
@@ -92,8 +98,8 @@ class ScoredArms:
         inside = slice(len(weights) - resamples, None)
         left_out = scores.by_class(slice(0))
         if choosing:
-            members = classes_in(quantity, beats.macro)
-            outside = WeightedScores.of(beats, arms, (drawn == 0) * 1.0, measure, classes=members)
+            classes = classes_in(quantity, beats.macro)
+            outside = WeightedScores.of(beats, arms, (drawn == 0) * 1.0, measure, classes=classes)
             left_out = outside.by_class()
         n_seeds = len(np.unique(arms[0].seed))
         seeds = SeedShares.drawn(beats, n_seeds, resamples, rng)
@@ -104,7 +110,7 @@ class ScoredArms:
             quantity=quantity,
             facts=facts,
             scores=scores,
-            values=with_means(scores.by_class(slice(0, 1)), beats.macro)[:, 0],
+            values=with_means(scores.by_class(_AS_THEY_ARE), beats.macro)[:, 0],
             resampled=with_means(scores.by_class(inside, seeds), beats.macro),
             in_bag=with_means(scores.by_class(inside), beats.macro),
             out_of_bag=with_means(left_out, beats.macro),
@@ -147,7 +153,7 @@ class ScoredArms:
         arm = self.arms[index]
         values, resampled = self.values[index], self.resampled[index]
         pooled = self._pooled(arm)
-        without = self.scores.by_class(slice(1, 1 + len(CLASSES)))[index]
+        without = self.scores.by_class(_WITHOUT_LARGEST)[index]
         return ArmResult(
             name=arm.name,
             estimates=self._estimates(values, resampled, own=True),
@@ -163,7 +169,7 @@ class ScoredArms:
     def _spreads(self, index: int) -> dict[str, float]:
         """Return the spread of an arm's objective over runs and over folds, each by itself."""
         folds = range(len(self.scores.values))
-        counted = np.stack([self.scores.counted(fold, slice(0, 1))[0] for fold in folds])
+        counted = np.stack([self.scores.counted(fold, _AS_THEY_ARE)[0] for fold in folds])
         # [F, D, S, C]: the folds of all partitions, each with the seeds of its own
         values = np.stack(
             [
@@ -196,14 +202,14 @@ class ScoredArms:
     def _pooled(self, arm: ArmRuns) -> Float:
         """Return the scores of all folds' predictions together, [Q]."""
         rows = np.flatnonzero(self.beats.held_out[self.beats.record])
-        nobody, unweighted = np.zeros(len(rows), dtype=np.int64), np.ones((1, 1))
+        one_record, unweighted = np.zeros(len(rows), dtype=np.int64), np.ones((1, 1))
         by_class = np.full(len(CLASSES), np.nan)
         for c in range(len(CLASSES)):
             positive = self.beats.label[rows] == c
             if positive.any():
                 scores = [
                     MEASURES[self.measure](
-                        Ranking.of(run[rows, c], positive, nobody, 1), unweighted
+                        Ranking.of(run[rows, c], positive, one_record, 1), unweighted
                     )
                     for run in arm.log_probs
                 ]
@@ -212,11 +218,11 @@ class ScoredArms:
 
     def _record_scores(self, index: int) -> Float:
         """Return an arm's scores within each record, [G, C]; NaN where it has too few beats."""
-        first, counts = 1 + len(CLASSES), self.beats.counts
+        counts = self.beats.counts
         scores = np.full(counts.shape, np.nan)
         enough = scorable(counts, MIN_BEATS_OF_RECORD)
         for g in np.flatnonzero(self.beats.held_out):
-            alone = slice(first + g, first + g + 1)
+            alone = slice(_FIRST_RECORD + g, _FIRST_RECORD + g + 1)
             folds = [
                 of_partition[of_record[g]]
                 for of_partition, of_record in zip(
