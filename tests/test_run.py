@@ -79,7 +79,7 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
         (["--space", "smoke", "--trials", "0"], "space smoke: trials: must be a whole number"),
         (["--space", "smoke", "--resume"], "there is no study 'smoke' in "),
         (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
-        (["--space", "smoke", "--split", "split.toml"], "--split needs --records DIR"),
+        (["--space", "smoke", "--records", "r"], "--records needs --split FILE, which says"),
         (["--time-limit", "5x"], "'5x': give a number and s, m, h or d, as in 30m"),
         (["--trial-time-limit=-1s"], "'-1s': must be above 0"),
         (["--seed=-1"], "'-1': must be a whole number from 0 to 2^31 - 1"),

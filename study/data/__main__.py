@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, as_called, carry_out
 from study.data.catalogue import CATALOGUE
-from study.data.split_file import FORM, load_split, write_split
+from study.data.split_file import FORM, write_split
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
 from study.keys import CLASSES, SYMBOLS
 from study.options import add_records, command
@@ -84,17 +84,18 @@ def _report(arguments: argparse.Namespace) -> int:
     records_dir, split_file = arguments.records, arguments.split
     proposes = records_dir is not None and split_file is None
     try:
-        check_options(
-            data, data_dirs, records_dir, split_file, proposes=proposes and not arguments.check
-        )
-        if arguments.write_split and (not proposes or arguments.check):
+        check_options(data, data_dirs, records_dir, split_file, proposes=proposes)
+        if arguments.check and records_dir is not None:
+            raise UsageError(
+                "--check: is of published files; --records DIR alone says what each of your own "
+                "records lacks"
+            )
+        if arguments.write_split and not proposes:
             raise UsageError("--write-split: goes with --records alone, which it is made of")
         if proposes:
             lines, usable = list(_proposed(records_dir, arguments.write_split)), True
         elif not arguments.check:
             lines, usable = _shown(source_asked(arguments)), True
-        elif records_dir is not None:
-            lines, usable = _own(records_dir, split_file)
         else:
             lines, usable = _published(data, data_dirs)
     except (DataError, DownloadError) as error:
@@ -288,27 +289,6 @@ def _verified(database: Database, given: Path | None) -> tuple[list[str], bool]:
     return [*lines, "", summary], not n_faulty
 
 
-def _own(folder: Path, split_file: Path) -> tuple[list[str], bool]:
-    """Read each of one's own records; return a report, and whether all can be used."""
-    from study.data.fetch import record_checksums
-    from study.data.wfdb_header import require_folder
-    from study.data.wfdb_record import read_record
-
-    split = load_split(split_file)
-    require_folder(folder)
-    lines, usable = [], True
-    for name in split.development:
-        try:
-            record_checksums(folder, name)
-            record = read_record(folder, name, rules=split.rules)
-        except DataError as error:
-            usable = False
-            lines.append(f"{name}: {error}")
-        else:
-            lines.append(f"{name}: ok, lead {record.lead}, {len(record.beat_samples)} beats")
-    return lines, usable
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command(
         "data",
@@ -320,8 +300,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="check every file of a folder against the published SHA-256, or read each of your "
-        "own records; downloads nothing",
+        help="check every file of a database's folder against the published SHA-256; downloads "
+        "nothing",
     )
     parser.add_argument(
         "--write-split",

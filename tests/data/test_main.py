@@ -87,7 +87,7 @@ def test_table_notes_gaps_and_beats_annotated_twice(
 CODES = {
     "unknown option": (["--recordz"], 2, "unrecognized arguments: --recordz"),
     "half of a pair": (["--split", "s.toml"], 2, "--split needs --records DIR"),
-    "other half": (["--records", "a", "--check"], 2, "data options: --records needs --split FILE"),
+    "check of one's own": (["--records", "a", "--check"], 2, "--check: is of published files; "),
     "proposal of nothing": (["--records", "."], 1, ".: no WFDB records in it"),
     "split of what": (["--write-split", "s.toml"], 2, "--write-split: goes with --records alone"),
     "two sources": (
@@ -181,19 +181,3 @@ def test_check_of_mitbih_goes_file_by_file(
     assert out[4].startswith("101.dat  has SHA-256 ")
     assert "106.atr  missing" in out
     assert out[-1].startswith(f"{folder}: 64 of 144 files as published, 3 at fault, 77 absent")
-
-
-def test_check_of_own_records_reads_each(
-    own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*own, "--check"]) == 0
-    good = "a01: ok, lead MLII, 24 beats\na02: ok, lead V1, 24 beats\n"
-    assert capsys.readouterr().out == good
-    (tmp_path / "mine" / "a01.atr").write_bytes(b"")
-    assert main([*own, "--check"]) == 1
-    fault = "mine/a01.atr: truncated: its end mark is missing; fetch the file again"
-    assert capsys.readouterr().out == f"a01: {fault}\na02: ok, lead V1, 24 beats\n"
-    # Without --check a faulty record ends the command without a table.
-    assert main(own) == 1
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", f"error: {fault}\n")
