@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri
 
 from study.beats import ratio, scorable
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD
@@ -301,7 +301,7 @@ class ScoredArms:
             if tested is not None:
                 # Such a difference is beyond what swaps reach in 80 % of studies like this one.
                 error = contrast.estimates[self.quantity].se
-                detectable = tested.critical[k] + ndtri(POWER) * error
+                detectable = tested.critical[k] + NormalDist().inv_cdf(POWER) * error
                 contrast = replace(
                     contrast,
                     p=float(tested.p[k]),
