@@ -102,6 +102,9 @@ def reliance(kind: str, aami_class: str) -> str:
     return f"rr_reliance_{kind}_{aami_class}"
 
 
+BARE_ECG = ("ecg", "none")
+"""Input and fusion of the arm that sees the ECG alone, with which RR arms are compared."""
+
 EARLIER = {"seed7": "published7", "seed_experiments": "published_arms"}
 """Words of older spaces and stored studies, and the current words for them.
 

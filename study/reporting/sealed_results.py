@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from study.reporting.results import SealedResult
+from study.store.openings import plan_title
 
 EVALUATIONS, RESULT = "evaluations", "result.json"
 """Folder of a workspace's sealed tests, and the file of an opening's result."""
@@ -42,7 +43,7 @@ def _sealed(content: Mapping[str, Any]) -> SealedResult:
         default=0,
     )
     return SealedResult(
-        plan=f"{opening['plan']} ({str(opening['plan_hash'])[:12]})",
+        plan=plan_title(opening["plan"], opening["plan_hash"]),
         opened=str(opening["time"])[:10],
         arms=arms,
         seeds=seeds,

@@ -29,6 +29,7 @@ from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, Origin, SealedTest
 from study.spaces.space import Space
 from study.spaces.toml_text import toml_text_of
 from study.store.folder import study_folder
+from study.store.openings import plan_title
 from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
 
@@ -133,8 +134,8 @@ class SealedPlan:
 
     @property
     def title(self) -> str:
-        """Name and first part of the hash, for display."""
-        return f"{self.test.name} ({self.hash[:12]})"
+        """Name and start of the hash, for display."""
+        return plan_title(self.test.name, self.hash)
 
     def text(self, comments: str = "") -> str:
         """Return the plan as TOML, after comments; inactive parameters are left out.

@@ -14,7 +14,7 @@ from statistics import fmean
 
 from study.config import ARM_PARTS, PLACEBO_SUFFIX, TrialConfig, cut_text
 from study.errors import PlanError, UsageError, listed, unknown
-from study.keys import FLOORS
+from study.keys import BARE_ECG, FLOORS
 from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
@@ -309,7 +309,7 @@ def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> l
 
 
 def _is_bare(config: TrialConfig) -> bool:
-    return (config.signal.input, config.model.fusion) == ("ecg", "none")
+    return (config.signal.input, config.model.fusion) == BARE_ECG
 
 
 def _is_placebo_of(draws: Mapping[int, Candidate], of: Mapping[int, Candidate]) -> bool:

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from study.beats import ratio, scorable
-from study.keys import CLASSES, MIN_BEATS_OF_RECORD
+from study.keys import BARE_ECG, CLASSES, MIN_BEATS_OF_RECORD
 from study.statistics.choice import choose
 from study.statistics.estimates import (
     class_facts,
@@ -312,9 +312,7 @@ class ScoredArms:
 
     def non_inferiority(self, margin: float, arms: Sequence[ArmRuns]) -> Iterator[NonInferiority]:
         """Yield each of some arms with real RR against the bare ECG of its window."""
-        bare = {
-            arm.window: arm.name for arm in arms if arm.input == "ecg" and arm.fusion == "none"
-        }
+        bare = {arm.window: arm.name for arm in arms if (arm.input, arm.fusion) == BARE_ECG}
         for arm in arms:
             if arm.input == "ecg" or arm.placebo or arm.window not in bare:
                 continue

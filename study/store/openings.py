@@ -34,6 +34,11 @@ def log_name(test_set: str = DS2) -> str:
 _PREVIOUS, _DIGEST = "previous", "digest"
 
 
+def plan_title(name: object, plan_hash: object) -> str:
+    """Return the name of a plan and the start of its hash, as all messages show them."""
+    return f"{name} ({str(plan_hash)[:12]})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """One line of the log."""
@@ -53,7 +58,7 @@ class Opening:
         """Name and digest of the plan, for display."""
         if "plan" not in self.content:
             return "an unreadable line"
-        return f"{self.content['plan']} ({str(self.content.get('plan_hash', '?'))[:12]})"
+        return plan_title(self.content["plan"], self.content.get("plan_hash", "?"))
 
 
 class OpeningsLog:

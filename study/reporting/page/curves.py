@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from study.keys import CLASSES, Outcome
+from study.keys import BARE_ECG, CLASSES, Outcome
 from study.reporting.page.answer import leading
 from study.reporting.page.curve_bands import GRID, RESAMPLES, Curve, curves
 from study.reporting.page.html import Block, Figure, Note, missing
@@ -104,8 +104,7 @@ def shown_arms(results: StudyResults) -> list[ArmRuns]:
         name
         for name, other in results.arms.items()
         if facts is not None
-        and other.input == "ecg"
-        and other.fusion == "none"
+        and (other.input, other.fusion) == BARE_ECG
         and other.window == facts.window
     ]
     wanted = [first, facts.placebo if facts else "", results.study.space.reference, *bare]
