@@ -127,7 +127,7 @@ def test_files_and_modules_that_are_named_exist(page: Path) -> None:
     for module in re.findall(r"(?:-m |`(?=\w+\.\w+\.))((?:study|benchmarks)(?:\.\w+)+)", text):
         file = ROOT / module.replace(".", "/")
         assert file.is_dir() or file.with_suffix(".py").exists(), module
-    for space in re.findall(r"--space (\w+)(?!\w|\.toml)", text):
+    for space in re.findall(r"--space (\w+)(?!\w|\.toml|/)", text):
         assert (ROOT / "search_spaces" / f"{space}.toml").exists(), space
 
 
