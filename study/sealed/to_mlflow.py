@@ -28,6 +28,7 @@ from study.store.plan import StudyPlan
 from study.store.study import Places
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import write_result
+from study.tracking.names import with_absent
 from study.tracking.run_facts import FLOOR as FLOOR_RUN
 from study.tracking.run_facts import STUDY, TRIAL, RunFacts, points_of, trial_name
 from study.wording import score_text, trained_on
@@ -140,22 +141,22 @@ def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str])
                 trial_name(number, params),
                 metrics_of(stored[arm.name]),
                 digest=arm.name,
-                params=params,
+                params=with_absent(params),
                 tags={**tags, **own},
             )
         )
     # A result of the version before has one floor.
+    labels = {name: f"floor: {name.replace('_', ' ')}" for name in plan.floors if name in stored}
     floors = [
         _run(
             FLOOR_RUN,
-            f"floor: {name.replace('_', ' ')}",
+            label,
             metrics_of(stored[name]),
             digest=f"{tags[Tag.STUDY_ID]}-{name}",
-            params={"floor": name, **stored[name]["configuration"]},
+            params=with_absent({"fusion": label, "floor": name, **stored[name]["configuration"]}),
             tags=tags,
         )
-        for name in plan.floors
-        if name in stored
+        for name, label in labels.items()
     ]
     return [*arms, *floors]
 

@@ -235,8 +235,8 @@ def test_a_study_trains_it_and_everything_is_in_mlflow(
     values = stored["seeds"]["values"]["test_auprc_sv"]
     said = {
         "test_auprc_sv": np.mean(values),
-        "test_auprc_sv_seed_sd": np.std(values, ddof=1),
-        "test_ensemble_auprc_sv": stored["ensemble"]["values"]["test_auprc_sv"][0],
+        "spread/test_auprc_sv_seed_sd": np.std(values, ddof=1),
+        "ensemble/test_auprc_sv": stored["ensemble"]["values"]["test_auprc_sv"][0],
     }
     assert {name: arm.data.metrics[name] for name in said} == pytest.approx(said)
     assert arm.data.params["fusion"] == "rr_only"
@@ -289,6 +289,7 @@ def test_what_cannot_be_evaluated_writes_nothing(evaluates: Run, workspace: Path
         ("--plan tiny.toml --synthetic --test DS3", "--test: unknown test set 'DS3'; "),
         ("--plan a --lead II", "options: --lead goes with --records, which is not given"),
         ("--plan a --ec57 bxb --dry-run", "options: --ec57 cannot go with --register, "),
+        ("--plan tiny.toml --test a --records b", "--records with --test needs --split FILE"),
         ("--openings --dry-run", "options: --dry-run means nothing with --openings"),
     ):
         assert said in refusal(evaluates(*words.split()))

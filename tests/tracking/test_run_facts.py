@@ -125,7 +125,11 @@ def test_metrics_are_grouped_but_for_the_objectives() -> None:
         "val_svdb_auprc_S": "database/svdb_auprc_S",
         "rr_reliance_inputs_S_min": "reliance/inputs_S_min",
         "train_loss": "training/train_loss",
-        "test_auprc_S": "test_auprc_S",
+        "test_auprc_sv": "test_auprc_sv",
+        "test_auprc_S": "class/test_auprc_S",
+        "test_fixed_f1_S": "fixed/test_f1_S",
+        "test_ensemble_auprc_sv": "ensemble/test_auprc_sv",
+        "test_auprc_sv_seed_sd": "spread/test_auprc_sv_seed_sd",
     }
     assert {name: metric_shown(name) for name in shown_as} == shown_as
     assert [metric_shown(name) for name in shown_as.values()] == [*shown_as.values()]
