@@ -44,7 +44,6 @@ from study.data.catalogue import EXTERNAL_LEADS
 from study.errors import DataError, UsageError, listed, read_all
 from study.files import write_whole
 from study.keys import CLASSES, Tag
-from study.models.plugins.plugin import Plugin
 from study.options import add_lead, add_plugin, add_tracking_uri, command, set_logging
 from study.store.folder import PLUGINS, STUDIES
 from study.wording import SYNTHETIC_MODEL, clock
@@ -149,7 +148,7 @@ def _predict(args: argparse.Namespace) -> int:
         args.model,
         workspace=Path.cwd(),
         tracking_uri=args.tracking_uri,
-        plugins=map(Plugin.at, plugins),
+        plugins=plugins,
     )
     _print_model(model)
     code = DONE

@@ -15,6 +15,7 @@ import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from study.errors import CheckpointError, ConfigError
 from study.files import archive_fault
 from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
-from study.models.plugins.plugin import Plugin, require, used_by
+from study.models.plugins.plugin import require, used_by
 
 FORMAT = "2"
 """Format of the file. Change it when a window, an RR feature or a network changes so that stored
@@ -88,12 +89,17 @@ class SeedEnsemble:
         return cls(config, tuple(models), dict(about or {}), temperature)
 
     @classmethod
-    def read(cls, content: bytes, plugins: Iterable[Plugin] = ()) -> SeedEnsemble:
+    def at(cls, file: Path, plugins: Iterable[Path] = ()) -> SeedEnsemble:
+        """Read a file, as `read` does; its plug-ins may lie beside it too."""
+        return cls.read(file.read_bytes(), [*plugins, *sorted(file.parent.glob("*.py"))])
+
+    @classmethod
+    def read(cls, content: bytes, plugins: Iterable[Path] = ()) -> SeedEnsemble:
         """Return the ensemble that `content` gave; nothing in it is executed.
 
         Args:
             content: Bytes of the file.
-            plugins: Plug-ins that its networks may be from.
+            plugins: Files of plug-ins that its networks may be from.
 
         Raises:
             CheckpointError: If it is damaged, or of another version or other classes.

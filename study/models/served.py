@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from study.config import LATE_RR_WIDTH, N_SAMPLES, SignalSpec
 from study.errors import DataError, listed
 from study.keys import CLASSES
-from study.models.plugins.plugin import Plugin
 from study.models.seed_ensemble import SeedEnsemble
 
 _INPUTS = {"beat": "ecg", "deviation": "deviation"}
@@ -113,7 +112,5 @@ def _standardised(ecg: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _load_pyfunc(path: str) -> ServedEnsemble:
-    """Return the model of a file, as MLflow asks for it; its plug-ins lie beside the file."""
-    file = Path(path)
-    plugins = map(Plugin.at, file.parent.glob("*.py"))
-    return ServedEnsemble(SeedEnsemble.read(file.read_bytes(), plugins))
+    """Return the model of a file, as MLflow asks for it."""
+    return ServedEnsemble(SeedEnsemble.at(Path(path)))

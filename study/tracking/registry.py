@@ -32,7 +32,7 @@ from study.errors import (
 )
 from study.keys import CLASSES, Tag
 from study.models import rules, served
-from study.models.plugins.plugin import Plugin, used_by
+from study.models.plugins.plugin import used_by
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import input_widths
 from study.tracking.experiment import Experiment
@@ -59,8 +59,9 @@ HOW = (
     "--model the shipped champion is used"
 )
 
-_PATH = f"data/{FILE}"
 _REGISTERED = "models:/"
+_DATA = "data"
+"""Folder of a version with the ensemble's file, and the plug-ins that its networks are from."""
 
 _FOLDER = "model"
 _NOT_IN_NAMES = "/:@"
@@ -174,7 +175,7 @@ def _save(ensemble: SeedEnsemble, folder: Path) -> None:
             metadata={"classes": list(CLASSES), "configuration": ensemble.config.flat()},
         )
     for plugin in used_by(ensemble.config.model):
-        (folder / "data" / plugin.file).write_text(plugin.text, encoding="utf-8")
+        (folder / _DATA / plugin.file).write_text(plugin.text, encoding="utf-8")
 
 
 def _example(width: int) -> Any:
@@ -258,7 +259,7 @@ def load(
     *,
     workspace: Path,
     tracking_uri: str | None = None,
-    plugins: Iterable[Plugin] = (),
+    plugins: Iterable[Path] = (),
 ) -> Loaded:
     """Return the shipped ensemble, that of a file, or of a registered model.
 
@@ -267,7 +268,8 @@ def load(
             `NAME`, which is its champion; also as MLflow writes them, after `models:/`.
         workspace: Folder of the study.
         tracking_uri: As in `find_store`.
-        plugins: Among them are those that its networks are from, if any is.
+        plugins: Files; among them, or beside the model's file, are those that its networks are
+            from, if any is.
 
     Raises:
         MissingDataError: If it is a path, and there is no such file.
@@ -283,21 +285,21 @@ def load(
         path = Path(reference)
         if not path.is_file():
             raise MissingDataError(f"--model {reference}: no such file; {HOW}")
-        return _loaded(path.read_bytes(), path.name, plugins)
+        return _loaded(path, path.name, plugins)
     store = find_store(tracking_uri, workspace)
     if not store.exists():
         raise UsageError(f"--model: there is no MLflow store at {store.shown}; {HOW}")
-    with _advised(), explained(store):
-        mlflow = connect(store)
-        name, version = _resolved(mlflow, registered)
-        with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
-            content = _downloaded(mlflow, store, name, version, Path(folder)).read_bytes()
-    return _loaded(content, f"{name} version {version}", plugins)
+    with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
+        with _advised(), explained(store):
+            mlflow = connect(store)
+            name, version = _resolved(mlflow, registered)
+            file = _downloaded(mlflow, store, name, version, Path(folder))
+        return _loaded(file, f"{name} version {version}", plugins)
 
 
-def _loaded(content: bytes, origin: str, plugins: Iterable[Plugin]) -> Loaded:
+def _loaded(file: Path, origin: str, plugins: Iterable[Path]) -> Loaded:
     try:
-        return Loaded(ensemble=SeedEnsemble.read(content, plugins), origin=origin)
+        return Loaded(ensemble=SeedEnsemble.at(file, plugins), origin=origin)
     except (CheckpointError, PluginError) as error:
         raise type(error)(f"--model {origin}: {error}") from error
 
@@ -334,14 +336,18 @@ def _downloaded(mlflow: Any, store: Store, name: str, version: str, folder: Path
     source = mlflow.get_model_version_download_uri(name, version)
     try:
         local = download_artifacts(
-            artifact_uri=f"{source.rstrip('/')}/{_PATH}",
+            artifact_uri=f"{source.rstrip('/')}/{_DATA}",
             dst_path=str(folder),
             tracking_uri=store.uri,
             registry_uri=store.uri,
         )
     except (OSError, MlflowException):
+        local = ""
+    file = Path(local, FILE)
+    if not file.is_file():
         raise TrackingError(
-            f"--model {name}@{version}: {_PATH} cannot be downloaded from {store.redact(source)}: "
-            "its files were moved or deleted, or it is no model of this package"
-        ) from None
-    return Path(local)
+            f"--model {name}@{version}: {_DATA}/{FILE} cannot be downloaded from "
+            f"{store.redact(source)}: its files were moved or deleted, or it is no model of this "
+            "package"
+        )
+    return file

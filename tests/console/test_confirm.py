@@ -17,8 +17,8 @@ from study.keys import AUPRC_SV
 from study.store.floors import stored_floors
 from study.store.study import Study
 from study.wording import score_text
-from tests.builders import space_toml, write_split
-from tests.command import Ended, own_surroundings
+from tests.builders import low_rank, space_toml, write_split
+from tests.command import Ended, fresh_tables, own_surroundings
 from tests.engine import trained_here
 
 NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
@@ -27,14 +27,16 @@ NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
 OPTIONS = "--records records --split split.toml --device cpu --concurrency 1".split()
 
 SPACE = space_toml(
-    {"fusion": ["rr_only", "concat"]},
+    {"fusion": ["rr_only", "low_rank"]},
     fixed={"embed_dim": 8, "epochs": 1, "normal_beats_per_epoch": 40},
     settings={"sampler": "grid", "scheduler": "none", "folds": 2},
 )
 
 
 def main(folder: Path, *words: str) -> Ended:
-    return trained_here(folder, [*OPTIONS, "--no-track", *words])
+    """Run a command that knows no plug-in yet, as a new process does."""
+    with fresh_tables():
+        return trained_here(folder, [*OPTIONS, "--no-track", *words])
 
 
 def scores(folder: Path, name: str) -> dict[str, float]:
@@ -50,8 +52,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "records").symlink_to(source.folders[0])
     write_split(folder, NAMES)
     (folder / "tiny.toml").write_text(SPACE)
-    with own_surroundings():
-        main(folder, "--space", "tiny.toml").succeeded()
+    plugin = folder / "low_rank.py"
+    plugin.write_text(low_rank())
+    with own_surroundings(), fresh_tables():
+        main(folder, "--space", "tiny.toml", "--plugin", str(plugin)).succeeded()
+        plugin.unlink()  # the search has its own copy
         yield folder
 
 
@@ -103,10 +108,10 @@ def test_each_partition_has_fresh_seeds_and_folds(confirmed: Ended, workspace: P
 
 def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: Path) -> None:
     scored = [scores(workspace, name) for name in STUDIES]
-    rr_only, concat = sorted(scored[0], reverse=True)
+    rr_only, low = sorted(scored[0], reverse=True)
     table = confirmed.out.split("Confirmation of 'tiny'. AUPRC S+V: mean ± sd over 3 fold ")[1]
     reference = next(line for line in table.splitlines() if re.search(r" - +-$", line)).split()[0]
-    other = {rr_only: concat, concat: rr_only}[reference]
+    other = {rr_only: low, low: rr_only}[reference]
     paired = [by_arm[other] - by_arm[reference] for by_arm in scored]
     (line,) = (line for line in table.splitlines() if line.startswith(other))
     assert f"{score_text(fmean(paired), signed=True)} ± " in line

@@ -36,12 +36,6 @@ def ensemble() -> SeedEnsemble:
     return SeedEnsemble.of_weights(CONFIG, weights(CONFIG), about, temperature=2.0)
 
 
-def test_what_was_written_predicts_alike(ensemble: SeedEnsemble) -> None:
-    again = SeedEnsemble.read(ensemble.content())
-    assert (again.config, again.about, again.temperature) == (CONFIG, ensemble.about, 2.0)
-    assert torch.equal(again.log_probs(*inputs(5)), ensemble.log_probs(*inputs(5)))
-
-
 def test_probabilities_are_means_over_seeds_whatever_the_batch(ensemble: SeedEnsemble) -> None:
     beats = inputs(300)
     log_probs = ensemble.log_probs(*beats)

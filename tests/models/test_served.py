@@ -37,31 +37,24 @@ def beats_of(signal: SignalSpec, n_beats: int = 5) -> Arrays:
     return {name: rows.astype(np.float32) for name, rows in beats.items()}
 
 
-@pytest.mark.parametrize("input_", INPUTS)
-@pytest.mark.parametrize("late_rr", LATE_RR_WIDTH)
-def test_every_configuration_is_served_with_its_own_inputs(input_: str, late_rr: str) -> None:
-    signal = SignalSpec(input=input_, late_rr=late_rr)
+OF_TEMPLATE = {"template": "record", "late_shape": "distances"}
+SIGNALS = [
+    *(SignalSpec(input=name, late_rr=late) for name in INPUTS for late in LATE_RR_WIDTH),
+    *(SignalSpec(input="opt3", morphology=of, **OF_TEMPLATE) for of in ("deviation", "both")),
+]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_every_configuration_is_served_with_its_own_inputs(signal: SignalSpec) -> None:
     ensemble, beats = ensemble_of(signal), beats_of(signal)
+    names = {"beat": ["ecg"], "deviation": ["deviation"], "both": ["ecg", "deviation"]}
+    windows = [beats[name] for name in names[signal.morphology]]
+    given = windows[0] if len(windows) == 1 else np.stack(windows, axis=1)
+    others = (beats.get(name) for name in ("early_rr", "late_rr", "late_shape"))
     probs = ServedEnsemble(ensemble).predict(beats)
     assert probs.shape == (5, 4)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
-    given = (beats["ecg"], beats.get("early_rr"), beats.get("late_rr"))
-    np.testing.assert_array_equal(probs, ensemble.predict(*given))
-
-
-@pytest.mark.parametrize("morphology", ["deviation", "both"])
-def test_what_comes_from_a_template_is_served_by_name(morphology: str) -> None:
-    signal = SignalSpec(
-        input="opt3", template="record", morphology=morphology, late_shape="distances"
-    )
-    ensemble, beats = ensemble_of(signal), beats_of(signal)
-    names = [name for name in ("ecg", "deviation") if name in beats]
-    assert names == {"deviation": ["deviation"], "both": ["ecg", "deviation"]}[morphology]
-    windows = [beats[name] for name in names]
-    given = windows[0] if len(names) == 1 else np.stack(windows, axis=1)
-    others = (beats["early_rr"], beats["late_rr"], beats["late_shape"])
-    expected = ensemble.predict(given, *others)
-    np.testing.assert_array_equal(ServedEnsemble(ensemble).predict(beats), expected)
+    np.testing.assert_array_equal(probs, ensemble.predict(given, *others))
 
 
 def test_windows_may_be_in_any_unit() -> None:

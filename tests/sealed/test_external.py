@@ -20,10 +20,9 @@ from study.errors import CheckpointError
 from study.files import write_whole
 from study.keys import EXPERIMENTS, FLOORS
 from study.models.seed_ensemble import SeedEnsemble
-from study.sealed.plan import SealedPlan, load_plan
+from study.sealed.plan import SealedPlan
 from study.sealed.result import EvaluationFolder
 from study.sealed.to_mlflow import registrable
-from study.tracking.registry import load
 from study.wording import SYNTHETIC, SYNTHETIC_MODEL, score_text
 from tests.builders import mlflow_client, mlflow_runs, pass_for
 from tests.sealed.conftest import Run, never, refusal
@@ -167,40 +166,29 @@ def test_records_that_cannot_test_a_model_are_refused_before_training(
     assert not (workspace / "rehearsals").exists()
 
 
-def test_a_registered_arm_is_the_champion_and_predicts_alike(
-    run: Run, workspace: Path, folder: EvaluationFolder
+def test_a_registered_arm_is_the_champion_and_says_what_ds2_has_shown(
+    run: Run, workspace: Path, opened: str
 ) -> None:
+    (path,) = workspace.glob("rehearsals/*/opening_1/result.json")
+    stored = json.loads(path.read_text())["arms"]["rr"]["ensemble"]["values"]
+    value = score_text(stored["test_auprc_sv"][0])
+    result = f"opening 1 of a SYNTHETIC DS2: test_ensemble_auprc_sv {value}"
     told = run("--register", "svt", "--dry-run", track=True).out
     assert "would be registered as svt@champion; nothing was\n" in told
     assert not (workspace / "mlflow.db").exists()
     told = run("--register", "svt", "--arm", "rr_placebo", track=True).out
     told += run("--register", "svt", track=True).out
-    assert (
-        "arm rr_placebo: " in told
-        and "arm rr: opt1 / trailing / rr_only / published7 / distances / real\n" in told
-    )
-    assert told.count("  result on DS2: none: DS2 was not opened for this plan\n") == 2
-    assert "registered as svt@champion: version 2 (before: version 1)\n" in told
-    assert SYNTHETIC_MODEL in told
-
+    for said in (
+        "arm rr_placebo: ",
+        "arm rr: opt1 / trailing / rr_only / published7 / distances / real\n",
+        f"  result on DS2: {result}\n",
+        "registered as svt@champion: version 2 (before: version 1)\n",
+        SYNTHETIC_MODEL,
+    ):
+        assert said in told, said
     version = mlflow_client(workspace).get_model_version_by_alias("svt", "champion")
-    said = {"plan_arm": "rr", "data_source": "synthetic"}
-    said["ds2_result"] = "none: DS2 was not opened for this plan"
-    assert said.items() <= version.tags.items()
-    champion = load("svt", workspace=workspace).ensemble
-    ensemble = ensemble_of(load_plan(workspace / "tiny.toml"), folder)
-    rng = np.random.default_rng(3)
-    ecg, rr, shape = (rng.normal(size=(6, n)).astype(np.float32) for n in (128, 7, 2))
-    given = (ecg, None, rr, shape)
-    np.testing.assert_array_equal(champion.predict(*given), ensemble.predict(*given))
-
-
-def test_a_registered_model_says_what_ds2_showed(run: Run, workspace: Path, opened: str) -> None:
-    (path,) = workspace.glob("rehearsals/*/opening_1/result.json")
-    stored = json.loads(path.read_text())["arms"]["rr"]["ensemble"]["values"]
-    value = score_text(stored["test_auprc_sv"][0])
-    said = f"result on DS2: opening 1 of a SYNTHETIC DS2: test_ensemble_auprc_sv {value}\n"
-    assert said in run("--register", "svt", "--dry-run", track=True).out
+    tags = {"plan_arm": "rr", "data_source": "synthetic", "ds2_result": result}
+    assert tags.items() <= version.tags.items()
 
 
 def test_the_ensemble_of_an_earlier_version_can_be_registered(

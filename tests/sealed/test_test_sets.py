@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.data.catalogue import CATALOGUE, DS1, DS2
+from study.data.catalogue import CATALOGUE, DS2
 from study.data.synthetic import write_records
 from study.keys import FLOORS
 from tests.command import Ended
-from tests.sealed.conftest import PLAN, Run, refusal
+from tests.sealed.conftest import PLAN, Run
 
 SVDB = CATALOGUE["svdb"].development[:8]
 
@@ -97,18 +97,3 @@ def test_each_test_set_has_a_log_and_results(tests: Run, evaluates: Run, workspa
     lines = evaluates("--openings", "--synthetic").out.splitlines()
     assert lines[0].startswith("REHEARSAL: a SYNTHETIC DS2 has been opened 0 times")
     assert lines[-1].startswith("REHEARSAL: a SYNTHETIC svdb has been opened 2 times")
-
-
-def test_a_split_file_names_a_test_set(evaluates: Run, workspace: Path, halves: Path) -> None:
-    (workspace / "own.toml").write_text(
-        PLAN.replace("[fixed]", 'development = "records"\n[fixed]')
-    )
-    (workspace / "split.toml").write_text(
-        f'name = "mine"\ndevelopment = {[*DS1[:6]]}\ntest = ["100", "103"]\n'
-    )
-    words = ("--plan", "own.toml", "--no-track", "--test", "mine", "--records", halves)
-    assert "--records with --test needs --split FILE" in refusal(evaluates(*words))
-    ended = evaluates(*words, "--split", "split.toml")
-    assert "mine-test has been opened 1 time in this workspace, for this plan: tiny" in ended.out
-    (result,) = workspace.glob("evaluations/*/opening_mine-test_1/result.json")
-    assert json.loads(result.read_text())["beats"]["by_record"].keys() == {"100", "103"}

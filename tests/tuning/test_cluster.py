@@ -1,7 +1,8 @@
 """A study on a cluster of two nodes with declared GPUs; the second joins late, and is lost.
 
 The nodes are Ray's own processes on this machine (`ray.cluster_utils`), the study is the command
-line, and its trials train. One study serves all tests: starting workers is what takes time.
+line, and its trials train, with a fusion from a plug-in. One study serves all tests: starting
+workers is what takes time.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from tests.builders import low_rank
 from tests.command import Ended
-from tests.studies import Start, Studies
+from tests.studies import SPACES, Start, Studies
 from tests.tuning.watched import WAITS_IN, Ran, read
 
 TRIALS, EPOCHS, SHARE = 4, 4, 0.5
@@ -56,7 +58,10 @@ def run(cluster: Cluster, folder: Path) -> Seen:
     """Run the study; bring a node when the first trials run, and take it when it is in use."""
     nodes, log = {"first": cluster.head_node.node_id}, folder / "log"
     log.mkdir()
-    words = "--space random.toml --records records --split split.toml --no-track".split()
+    (folder / "low_rank.py").write_text(low_rank())
+    (folder / "random.toml").write_text(SPACES["random"].replace('"film"', '"low_rank"'))
+    words = "--space random.toml --plugin low_rank.py --no-track".split()
+    words += "--records records --split split.toml".split()
     words += ["--address", cluster.address, "--storage", str(folder / "shared")]
     words += f"--gpus-per-trial {SHARE} --trials {TRIALS} --epochs {EPOCHS}".split()
     program = (sys.executable, "-m", "tests.tuning.watched", str(log))

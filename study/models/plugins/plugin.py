@@ -186,22 +186,24 @@ def load_all(given: Iterable[Plugin] = ()) -> None:
         plugin.load()
 
 
-def require(needed: Mapping[str, str], found: Iterable[Plugin]) -> None:
-    """Load those plug-ins among some that are needed, by name and digest, if they are not yet.
+def require(needed: Mapping[str, str], files: Iterable[Path]) -> None:
+    """Load the plug-ins that are needed, by name and digest, from files that may be theirs.
 
     Raises:
-        PluginError: If one is not among them.
+        PluginError: If one is not among them, or cannot be used.
     """
-    by_digest = {(plugin.name, plugin.digest): plugin for plugin in found}
+    files = list(files)
     for name, digest in needed.items():
         if is_loaded(name, digest):
             continue
-        if (name, digest) not in by_digest:
+        found = (Plugin.at(file) for file in files if file.name == f"{name}.py")
+        plugin = next((plugin for plugin in found if plugin.digest == digest), None)
+        if plugin is None:
             raise PluginError(
                 f"plug-in {name}.py (digest {digest}) is needed and was not found; give it by "
                 "--plugin"
             )
-        by_digest[name, digest].load()
+        plugin.load()
 
 
 def is_loaded(name: str, digest: str) -> bool:
