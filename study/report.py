@@ -97,7 +97,8 @@ def write_page(study: Study, output: Path, say: Callable[[str], None]) -> StudyR
     from study.reporting.load import for_page, load
     from study.reporting.page.page import report_files
 
-    results = _with_test_set(for_page(load(study, say, progress=seldom(say)), say), Path.cwd())
+    workspace = study.folder.parents[1]
+    results = _with_test_set(for_page(load(study, say, progress=seldom(say)), say), workspace)
     say("writing the page")
     for name, content in report_files(results).items():
         write_whole(output / name, content)

@@ -68,8 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def start(words: Sequence[str]) -> int:
+def start(words: Sequence[str]) -> str:
     """Do what the command line does, but raise its errors: for `study.api`.
+
+    Returns:
+        The name of the study.
 
     Raises:
         StudyError: What the command would print.
@@ -80,7 +83,8 @@ def start(words: Sequence[str]) -> int:
     except SystemExit as error:  # argparse has printed what is wrong
         raise UsageError(f"`study.run {' '.join(words)}`: is no such command") from error
     set_logging(verbose=args.verbose, quiet=args.quiet)
-    return _dispatch(args, began)
+    _dispatch(args, began)
+    return _name(args)
 
 
 def _dispatch(args: argparse.Namespace, began: float) -> int:

@@ -17,7 +17,7 @@ from study.errors import StudyStateError, UsageError, unknown
 from study.keys import CLASSES
 from study.reporting.page.page import PAGE
 from study.store import study as store
-from study.store.folder import PAIRS
+from study.store.folder import PAIRS, STUDIES
 from study.store.trials import trials_csv
 
 Setting = str | int | float | bool | Path | list[str] | list[Path]
@@ -25,7 +25,7 @@ Setting = str | int | float | bool | Path | list[str] | list[Path]
 
 
 class Study:
-    """A study of this folder, as it was when it was opened."""
+    """A study, as it was when it was opened."""
 
     def __init__(self, records: store.Study) -> None:
         self._records = records
@@ -88,14 +88,16 @@ class Study:
         return folder / PAGE
 
 
-def open(name: str) -> Study:
-    """Return a study of this folder, finished or not.
+def open(study: str | Path) -> Study:
+    """Return a study, finished or not: one of this folder by its name, any by its folder.
 
     Raises:
         UsageError: If there is no such study.
         StudyStateError: If its records cannot be read.
     """
-    return Study(store.Study.open(Path.cwd(), name).readable())
+    folder = Path(STUDIES, study) if len(Path(study).parts) == 1 else Path(study)
+    workspace = folder.resolve().parents[1]
+    return Study(store.Study.open(workspace, folder.name).readable())
 
 
 def run(space: str | Path, **settings: Setting) -> Study:
@@ -116,5 +118,4 @@ def run(space: str | Path, **settings: Setting) -> Study:
         else:
             values = value if isinstance(value, list) else [value]
             words += [word for one in values for word in (option, str(one))]
-    command.start(words)
-    return open(str(settings.get("name") or Path(space).stem))
+    return open(command.start(words))

@@ -19,8 +19,8 @@ from tests.tuning.test_whole_studies import COMPARE
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "study.ipynb"
 
 SMALL: dict[str, Any] = {
-    **{"no_track": True, "quiet": True, "device": "cpu", "precision": "fp32"},
-    **{"records": "records", "split": "split.toml", "name": "notebook"},
+    **{"quick": True, "no_track": True, "quiet": True, "device": "cpu", "precision": "fp32"},
+    **{"records": "records", "split": "split.toml"},
 }
 
 
@@ -34,11 +34,11 @@ def test_the_notebook_runs_from_a_study_to_a_figure(studies: Studies) -> None:
     with chdir(studies.folder), in_this_process():
         for source in sources:
             exec(source, seen)
-        study = api.open("notebook")
         with pytest.raises(UsageError, match="there is no study 'none'"):
             api.open("none")
         with pytest.raises(UsageError, match="is no such command"):
             api.run("small.toml", no_option=1)
+    study = api.open(studies.folder / "studies" / "small-quick")
     assert (studies.folder / "film.png").stat().st_size > 1000
     assert set(study.trials["arm"]) == {"film", "film_placebo", "concat"}
     assert list(study.comparison()["first"]) and study.page().exists()
