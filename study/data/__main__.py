@@ -106,7 +106,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _proposed(folder: Path, written: Path | None) -> Iterator[str]:
-    """Yield what of a folder a study can use, and how; write a split file if asked."""
+    """Yield the table of the records that a study can use; write a split file if asked."""
     from study.data.external import propose_split
     from study.data.source import split_source
 
@@ -119,7 +119,7 @@ def _proposed(folder: Path, written: Path | None) -> Iterator[str]:
     yield from (f"left out: {name}: {fault}" for name, fault in proposed.left_out.items())
     yield ""
     if not written:
-        yield "A study needs a split file, which says whose each record is. To write one:"
+        yield "A study needs a split file, which names the patient of each record. To write one:"
         yield f"  {as_called('python -m study.data')} --records {folder} --write-split own.toml"
         return
     yield f"{written}: names {plural(len(source.records), 'record')}, each as a patient. Say there"

@@ -170,7 +170,7 @@ def _shared_lead(headers: Sequence[Header]) -> tuple[str, ...]:
     leads = [dict.fromkeys(lead.casefold() for lead in header.leads) for header in headers]
     counts = Counter(lead for own in leads for lead in own)
     rank = {lead.casefold(): -place for place, lead in enumerate(EXTERNAL_LEADS)}
-    # Of leads that as many have the best known one; else the first.
+    # Of leads that equally many records have, the best known one; else the first.
     best = max(counts, key=lambda lead: (counts[lead], rank.get(lead, -len(rank))))
     default = all(any(lead.casefold() in own for lead in LEADS) for own in leads)
     if default and (counts[best] < len(headers) or best == LEADS[0].casefold()):
