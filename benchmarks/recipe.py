@@ -82,7 +82,8 @@ def scored(beats: Beats, predicted: NDArray[np.floating]) -> Float:
 def line(own: Float, base: Float | None) -> str:
     """Return scores, and differences from those of a base with the same seeds."""
     both, (s, v) = own.mean(axis=1), own.mean(axis=0)
-    text = f"{both.mean():.3f} {both.std(ddof=1):.3f} {s:.3f} {v:.3f}"
+    spread = f"{both.std(ddof=1):.3f}" if len(both) > 1 else f"{'-':5}"
+    text = f"{both.mean():.3f} {spread} {s:.3f} {v:.3f}"
     if base is None or len(base) != len(own):
         return f"{text} {'':29}"
     by_seed = both - base.mean(axis=1)
