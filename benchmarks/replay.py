@@ -290,7 +290,7 @@ def _conductor(method: Method, space: Space, seed: int, *, trials: int, horizon:
 class _NoDefaults(Proposals):
     """A textbook search: nothing comes before what the sampler proposes."""
 
-    def _leading(self) -> Iterator[Proposal]:
+    def _first_proposals(self) -> Iterator[Proposal]:
         return iter(())
 
 
