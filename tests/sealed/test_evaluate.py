@@ -201,7 +201,7 @@ def test_a_dry_run_says_what_would_be_done(run: Run, folder: EvaluationFolder) -
 def test_a_plan_that_trained_other_models_before_is_told(run: Run, workspace: Path) -> None:
     plan = workspace / "tiny.toml"
     plan.write_text(PLAN.replace("[fixed]", '[fixed]\nlogit_adjustment = "none"'))
-    told = "has the hash that it had before there was a logit_adjustment, and trains other"
+    told = "has the hash that it had before there was a logit_adjustment, but now trains other"
     assert told in run("--dry-run").out.splitlines()[0]
 
 
