@@ -36,7 +36,15 @@ from typing import TYPE_CHECKING
 from study.command import DONE, INTERRUPTED, REFUSED, as_called, carry_out, leave
 from study.console.arguments import parser
 from study.console.confirm import confirm
-from study.console.kept import RUN, command_line, own_space, resume_words, resumed, started_by
+from study.console.kept import (
+    RUN,
+    command_line,
+    on_records_of,
+    own_space,
+    resume_words,
+    resumed,
+    started_by,
+)
 from study.console.listing import list_lines
 from study.errors import UsageError, did_you_mean
 from study.keys import Outcome
@@ -106,6 +114,7 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
             )
         vars(args).update(vars(resumed(args, _parser())))
     if args.confirm:
+        on_records_of(args.confirm, args, _parser())
         code = confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
         if code not in (DONE, TRIALS_FAILED):
             again = as_called(f"{RUN} --confirm {args.confirm} --resume")

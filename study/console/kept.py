@@ -108,6 +108,18 @@ def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
     return kept
 
 
+_RECORDS = ("data", "data_dir", "records", "split")
+
+
+def on_records_of(name: str, args: Namespace, parser: ArgumentParser) -> None:
+    """Let options name the records of an earlier study, as its command did, if they name none."""
+    defaults, line = vars(parser.parse_args([])), started_by(study_folder(Path.cwd(), name))
+    if line.startswith(f"{RUN} ") and all(getattr(args, n) == defaults[n] for n in _RECORDS):
+        kept = parser.parse_args(shlex.split(line.removeprefix(RUN)))
+        for option in _RECORDS:
+            setattr(args, option, getattr(kept, option))
+
+
 def own_space(space: Space) -> Space:
     """Return the space of a study's folder, under the name of the space that was started."""
     from study.store.plan import StudyPlan

@@ -241,8 +241,10 @@ def _numbers(counts: Counter[str]) -> list[str]:
 def _published(data: str, data_dirs: Sequence[str]) -> tuple[list[str], bool]:
     """Verify the folders of databases; return a report, and whether a study can use them."""
     from study.data.catalogue import databases_of
-    from study.data.source import given_folders
+    from study.data.source import SYNTHETIC, given_folders
 
+    if data == SYNTHETIC:
+        raise UsageError(f"--check: nothing is published to check {SYNTHETIC} records against")
     databases = databases_of(data)
     given = given_folders(databases, data_dirs)
     reports = [_verified(database, given.get(database.name)) for database in databases]

@@ -305,7 +305,7 @@ def folds_table(folds: Folds, beat_set: BeatSet) -> str:
         for k, (names, row) in enumerate(zip(part, of_part, strict=True)):
             rows.append([_fold_name(folds, p, k), *map(str, row), " ".join(names)])
     rows.append(["all", *map(str, counts[0].sum(axis=0)), ""])
-    lines = [f"folds: {folds.name} ({folds.fingerprint}), validation beats of {beat_set.dataset}"]
+    lines = [f"folds: {folds.name} ({folds.fingerprint}), validation beats"]
     lines += ["  ".join(row).rstrip() for row in aligned(rows, words=[len(CLASSES) + 1])]
     return "\n".join(lines + _not_counted(folds, counts) + _dominant(folds, beat_set)) + "\n"
 

@@ -138,7 +138,8 @@ def find_source(
     if records_dir is not None and split_file is not None:
         return own_source(records_dir, split_file)
     if data == SYNTHETIC:
-        return _synthetic(workspace, f"--data {SYNTHETIC} asks for them")
+        asked = f"--data {SYNTHETIC}"
+        return _synthetic(workspace, f"{asked} asks for them", f"leave {asked} out.")
     databases = databases_of(data)
     given = given_folders(databases, data_dirs)
     sources = []
@@ -148,7 +149,8 @@ def find_source(
         except UnreachableError as error:
             if databases == (MITDB,):
                 why = f"no folder was given, and PhysioNet cannot be reached ({error})"
-                return _synthetic(workspace, why)
+                folder = f"give their folder by --data-dir or {MITDB.variable}"
+                return _synthetic(workspace, why, f"{folder}, or run again with a network.")
             raise MissingDataError(
                 f"{database.name}: no folder was given, and PhysioNet cannot be reached "
                 f"({error}); give --data-dir {database.name}=DIR or {database.variable}"
@@ -331,15 +333,14 @@ def split_source(
     )
 
 
-def _synthetic(workspace: Path, why: str) -> Source:
-    """Return the synthetic records of the workspace, under a banner."""
+def _synthetic(workspace: Path, why: str, mend: str) -> Source:
+    """Return the synthetic records, under a banner that says how to get the real ones."""
     source = synthetic_source(workspace / "data" / SYNTHETIC)
     bar = "=" * 78
     _logger.warning(
         "%s",
         f"\n{bar}\nNOT MIT-BIH: THESE ARE SYNTHETIC RECORDS\n"
         f"Why: {why}.\nRecords: {source.where}\n"
-        "Results on them say nothing about patients. For the real records give their folder by\n"
-        f"--data-dir or {MITDB.variable}, or run again with a network.\n{bar}",
+        f"Results on them say nothing about patients. For the real records\n{mend}\n{bar}",
     )
     return source

@@ -41,7 +41,8 @@ def with_class_faults(name: str, value: object) -> list[str]:
     """Return the faults of a parameter of this name and value; names of classes must exist."""
     faults = values_faults(name, value)
     if name in _TABLES and not faults and value not in _TABLES[name]:
-        return [f"{name}: {unknown('value', str(value), _TABLES[name])}"]
+        fault = unknown("value", str(value), _TABLES[name])
+        return [f"{name}: {fault} That of a plug-in needs --plugin FILE."]
     return faults
 
 

@@ -24,7 +24,9 @@ from tests.engine import trained_here
 NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
 """Eight records allow six partitions into two folds that are about as even."""
 
-OPTIONS = "--records records --split split.toml --device cpu --concurrency 1".split()
+OPTIONS = "--device cpu --concurrency 1".split()
+RECORDS = "--records records --split split.toml".split()
+"""Given once: a confirmation takes those of its search."""
 
 SPACE = space_toml(
     {"fusion": ["rr_only", "low_rank"]},
@@ -55,7 +57,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     plugin = folder / "low_rank.py"
     plugin.write_text(low_rank())
     with own_surroundings(), fresh_tables():
-        main(folder, "--space", "tiny.toml", "--plugin", str(plugin)).succeeded()
+        main(folder, *RECORDS, "--space", "tiny.toml", "--plugin", str(plugin)).succeeded()
         plugin.unlink()  # the search has its own copy
         yield folder
 

@@ -140,7 +140,7 @@ def test_table_of_folds() -> None:
     folds = make_folds(names, counts, 3)
     lines = folds_table(folds, bare_beats(counts, names)).splitlines()
     assert lines == [
-        f"folds: 3-fold, partition seed 0 ({folds.fingerprint}), validation beats of DS1",
+        f"folds: 3-fold, partition seed 0 ({folds.fingerprint}), validation beats",
         "fold    N   S   V   F  records",
         "   0  100  20  30   2  a",
         "   1   90  20  30  40  b",
