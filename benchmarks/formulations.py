@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,7 +104,8 @@ def compile_whole(model: Classifier) -> None:
 
 def channels_last(model: Classifier) -> None:
     """Keep the convolutions' weights with channels innermost."""
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    to: Any = model.to  # not every version of PyTorch declares this form of it
+    to(memory_format=torch.channels_last)
 
 
 WAYS = (
