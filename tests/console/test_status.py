@@ -10,7 +10,7 @@ import pytest
 
 from study.store import trials
 from study.store.ledger import Ledger
-from study.store.lock import Owner, locked
+from study.store.lock import Owner, here, locked
 from tests.command import Ended
 from tests.command import here as run_here
 from tests.tuning.small_study import NAME, PLAN, Start, checkpoint, contents, status
@@ -61,6 +61,20 @@ def test_a_study_that_runs_is_read_and_not_repaired(workspace: Path, folder: Pat
     assert lines[2].endswith(" 1 failed, 1 running, 0 owed, 0 not proposed yet")
     assert f"running: trial   5  {ARM.format('film')}: epoch 2 of 3 reported" in lines
     assert (code, lines[-1]) == (0, f"{AGREE}, as far as they can while it runs")
+
+
+def test_a_study_that_a_copy_of_its_folder_runs_is_not_repaired(
+    workspace: Path, folder: Path
+) -> None:
+    """Both have the plan, and the Optuna storage is neither's."""
+    storage = ("--study-storage", f"sqlite:///{workspace / 'shared.db'}")
+    shutil.copy(folder / "study.db", workspace / "shared.db")
+    ledger = Ledger(storage_url=storage[1], name=NAME)
+    ledger.note(trials.CLOSED, False)
+    ledger.note(trials.PLACE, here(workspace / "copy"))
+    assert status(*storage)[1][1] == f"it is being run by {Owner.current()}"
+    said = f"error: study 'tiny' is being run by {Owner.current()}; wait for it, or stop it\n"
+    assert run_here(Path.cwd(), ["--repair", NAME, *storage]) == Ended(2, "", said)
 
 
 def test_what_starts_again_says_why(folder: Path) -> None:

@@ -12,6 +12,7 @@ from study.errors import ConfigError
 from study.models import rules
 from study.models.classifier import build_model
 from study.tuning.dry_run import build_branches
+from study.tuning.estimate import trial_seconds
 from study.tuning.setup import Setup
 from tests.builders import checked_space_of, set_up_study, space_toml
 
@@ -57,3 +58,11 @@ def test_a_branch_that_cannot_be_built_ends_the_dry_run(setup: Setup) -> None:
     space = replace(setup.space, fixed={**setup.space.fixed, "input": "opt2"})
     with pytest.raises(ConfigError, match="'concat_proj' takes a late RR vector"):
         list(build_branches(replace(setup, space=space), run=False))
+
+
+def test_estimated_time_grows_with_the_work(setup: Setup) -> None:
+    space, seconds = setup.space, trial_seconds(setup)
+    for longer in ({"epochs": 200}, {"normal_beats_per_epoch": 20_000}):  # a hundred times
+        more = replace(setup, space=replace(space, fixed={**space.fixed, **longer}))
+        # No load on the machine hides that.
+        assert 0 < 10 * seconds < trial_seconds(more)
