@@ -35,6 +35,10 @@ _IN_PLACES = ("storage", "study_storage")
 """Options that `places.json` has, or whose credentials are kept in no file."""
 
 
+_RECORDS = ("data", "data_dir", "records", "split")
+"""Options that name records."""
+
+
 def resume_words(name: str) -> str:
     """Return the command that goes on with a study."""
     return as_called(f"{RUN} --resume {name}")
@@ -92,7 +96,7 @@ def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
     if not line.startswith(f"{RUN} "):
         how = f"was started by `{line}`" if line else f"has no {COMMAND}, as an early version's"
         raise UsageError(f"study '{name}': {how}: go on with that command and --resume")
-    kept = parser.parse_args(shlex.split(line.removeprefix(RUN)))
+    kept = _parsed(line, parser)
     for option in (*_IN_THE_SPACE, *_IN_PLACES):
         setattr(kept, option, defaults[option])
     for option, value in vars(args).items():
@@ -108,16 +112,18 @@ def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
     return kept
 
 
-_RECORDS = ("data", "data_dir", "records", "split")
-
-
 def on_records_of(name: str, args: Namespace, parser: ArgumentParser) -> None:
-    """Let options name the records of an earlier study, as its command did, if they name none."""
+    """Take the records of an earlier study from its kept command, where `args` name none."""
     defaults, line = vars(parser.parse_args([])), started_by(study_folder(Path.cwd(), name))
     if line.startswith(f"{RUN} ") and all(getattr(args, n) == defaults[n] for n in _RECORDS):
-        kept = parser.parse_args(shlex.split(line.removeprefix(RUN)))
+        kept = _parsed(line, parser)
         for option in _RECORDS:
             setattr(args, option, getattr(kept, option))
+
+
+def _parsed(line: str, parser: ArgumentParser) -> Namespace:
+    """Return the options of a kept command."""
+    return parser.parse_args(shlex.split(line.removeprefix(RUN)))
 
 
 def own_space(space: Space) -> Space:
