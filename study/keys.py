@@ -81,6 +81,9 @@ RELIANCE_KINDS = ("inputs", "window", "total")
 RELIANCE_CLASSES = ("S", "V")
 """Classes whose AUPRC is compared with that under permuted RR: rhythm should help with these."""
 
+MAX_CHANGE = "max_change"
+"""In place of a class: the largest change of any log-probability, 0 where RR cannot be used."""
+
 
 def metric(name: str, aami_class: str) -> str:
     """Name of a per-class metric: `metric("auprc", "S")` is `val_auprc_S`."""

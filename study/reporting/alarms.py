@@ -6,21 +6,16 @@ predictions. Alarms decide nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
-from study.keys import RELIANCE_CLASSES, Outcome, reliance
+from study.keys import Outcome
 from study.reporting.table import interval_text
 from study.statistics.findings import Comparison, metric_name, parts_of
+from study.statistics.rr_use import NO_RELIANCE, RRLoss, RRUse
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural, score_text
-
-NO_RELIANCE = 0.01
-"""A loss of AUPRC by permuted RR counts as none up to this size."""
 
 ENOUGH_RANK_CORRELATION = 0.6
 """Early stopping can be trusted from this rank correlation of first-rung and final score.
@@ -64,28 +59,32 @@ class Alarm:
 def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) -> list[Alarm]:
     """Name arms that get real RR, in channels or a late vector, and do not use it.
 
-    `can_use_rr` says for each such arm whether RR can reach the output at all.
+    `rows` are trials that may be compared. `can_use_rr` says for each such arm whether RR can
+    reach the output at all.
     """
     alarms = []
     blind = [arm for arm, can in can_use_rr.items() if not can]
-    exact, within = list[str](), dict[str, str]()
-    for arm in (arm for arm, can in can_use_rr.items() if can):
-        trials = [row for row in rows if row.arm == arm and row.outcome is Outcome.COMPLETE]
-        unused = [row for row in trials if _unused(row)]
-        if unused and all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused):
-            exact.append(arm)
-        elif unused:
-            within[arm] = _lost(unused, len(trials))
-    if exact:
+    trials = {
+        arm: [row.metrics for row in rows if row.arm == arm]
+        for arm, can in can_use_rr.items()
+        if can
+    }
+    losses = {arm: RRLoss.of(of_arm, "inputs") for arm, of_arm in trials.items()}
+    if exact := [arm for arm, loss in losses.items() if loss.use is RRUse.CANNOT]:
         evidence = "permuting it changes no output at all"
         alarms.append(_not_used(Severity.ERROR, exact, evidence))
-    if within:
-        losses = [lost if len(within) == 1 else f"{lost} ({arm})" for arm, lost in within.items()]
+    if within := [arm for arm, loss in losses.items() if loss.use is RRUse.NO]:
+        lost = []
+        for arm in within:
+            window = RRLoss.of(trials[arm], "window")
+            has_window = window.use is not RRUse.ABSENT
+            beside = f", and permuting the window {window.text}" if has_window else ""
+            of = f" ({arm})" if len(within) > 1 else ""
+            lost.append(f"{losses[arm].text}{beside}{of}")
         evidence = (
-            f"permuting it loses, within ±{score_text(NO_RELIANCE, digits=2)} of AUPRC S and V, "
-            f"{'; '.join(losses)}"
+            f"permuting it loses, within ±{score_text(NO_RELIANCE, digits=2)}, {'; '.join(lost)}"
         )
-        alarms.append(_not_used(Severity.WARNING, list(within), evidence))
+        alarms.append(_not_used(Severity.WARNING, within, evidence))
     if blind:
         alarms.append(
             Alarm(
@@ -107,35 +106,6 @@ def _not_used(severity: Severity, arms: Sequence[str], evidence: str) -> Alarm:
         evidence=evidence,
         advice=f"do not credit {'its score' if one else 'their scores'} to this way of fusing RR",
     )
-
-
-def _lost(unused: Sequence[TrialRow], n_trials: int) -> str:
-    """Say what those trials of an arm lose that do not use their RR."""
-    lost, window = (
-        [_mean_lost(unused, kind, name) for name in RELIANCE_CLASSES]
-        for kind in ("inputs", "window")
-    )
-    figures, in_window = (
-        " and ".join(score_text(round(value, 3), signed=True) for value in values)
-        for values in (lost, window)
-    )
-    text = f"{figures} in {len(unused)} of {plural(n_trials, 'trial')}"
-    has_window = all(map(math.isfinite, window))
-    return f"{text}, and permuting the window {in_window}" if has_window else text
-
-
-def _unused(row: TrialRow) -> bool:
-    """Whether no permutation loses more of S and V than `NO_RELIANCE`."""
-    ends = [
-        row.metric(f"{reliance('inputs', name)}_{end}")
-        for name in RELIANCE_CLASSES
-        for end in ("min", "max")
-    ]
-    return all(abs(value) <= NO_RELIANCE for value in ends)
-
-
-def _mean_lost(rows: Sequence[TrialRow], kind: str, name: str) -> float:
-    return float(np.mean([row.metric(reliance(kind, name)) for row in rows]))
 
 
 def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:

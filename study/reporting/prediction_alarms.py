@@ -55,6 +55,7 @@ def study_alarms(study: Study, *, comparison: Comparison | None) -> list[Alarm]:
     rows = [
         replace(row, params=rules.active_parameters(configs[row.number])) for row in study.rows
     ]
+    ranked = [row for row in rows if row.ranks(study.objective)]
     facts = _facts(study)
     stopped_early = study.plan.scheduler == "asha"
     return in_order(
@@ -62,7 +63,7 @@ def study_alarms(study: Study, *, comparison: Comparison | None) -> list[Alarm]:
             *constant_alarms(rows, facts),
             *failure_alarms(rows),
             *no_effect_alarms(rows, facts),
-            *reliance_alarms(rows, _given_rr(rows, configs)),
+            *reliance_alarms(ranked, _given_rr(rows, configs)),
             *(rung_alarms(*study.trials.rung_correlation()) if stopped_early else ()),
             *([screening_alarm()] if study.space.n_finals else ()),
             *(floor_alarms(comparison) if comparison else ()),

@@ -13,6 +13,7 @@ from study.keys import Outcome
 from study.reporting.alarms import Alarm
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.rr_use import RRLoss
 from study.store.floors import StudyFloor
 from study.store.study import Study
 from study.store.trials import TrialRow
@@ -119,6 +120,10 @@ class StudyResults:
     def trials_of(self, arm: str) -> list[TrialRow]:
         """Return the trials of an arm that may be compared."""
         return [row for row in self.ranked if row.arm == arm]
+
+    def rr_loss(self, arm: str, kind: str = "inputs") -> RRLoss:
+        """Return what an arm loses when RR is permuted, by a kind of `RELIANCE_KINDS`."""
+        return RRLoss.of([row.metrics for row in self.trials_of(arm)], kind)
 
     def count(self, outcome: Outcome) -> int:
         """Return how many settled trials had an outcome."""

@@ -31,16 +31,20 @@ from torch.nn import functional as F
 
 from study.config import WINDOWS
 from study.data.beat_set import BeatSet
-from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_CLASSES, RELIANCE_KINDS, reliance
+from study.keys import (
+    CLASSES,
+    MAX_CHANGE,
+    MIN_CLASS_BEATS,
+    RELIANCE_CLASSES,
+    RELIANCE_KINDS,
+    reliance,
+)
 from study.models.blocks import GatedHead
 from study.models.classifier import Classifier
 from study.training.device import DeviceBeats, Inputs, to_device
 from study.training.member import Member, evaluation_batch
 from study.training.results import MASKED_SHARE, MASKS, Inspection
 from study.training.scores import rank_within
-
-MAX_CHANGE = "max_change"
-"""In place of a class: the largest change of any log-probability, 0 where RR cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,15 @@ Sections below explain every figure, and give the evidence of every alarm.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from study.keys import Outcome, reliance
-from study.reporting.alarms import NO_RELIANCE, Severity
+from study.keys import Outcome
+from study.reporting.alarms import Severity
 from study.reporting.page.candidates import search_answers
 from study.reporting.page.html import Answer, Answers, Block, Note, Tone
 from study.reporting.page.ranking import arms_as_dots
 from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
-from study.reporting.trial_tables import mean_metric
 from study.statistics.findings import (
     Choice,
     Contrast,
@@ -23,6 +22,7 @@ from study.statistics.findings import (
     parts_of,
     reversed_contrast,
 )
+from study.statistics.rr_use import RRUse
 from study.wording import SYNTHETIC, p_text, plural, score_text
 
 
@@ -193,26 +193,23 @@ def _how_sure(results: StudyResults) -> Answer:
 
 def _uses_rr(results: StudyResults) -> Answer:
     question, arm = "Does it use RR?", leading(results)
-    rows = results.trials_of(arm)
-    if not rows:
+    if not results.trials_of(arm):
         return question, "unknown", "no complete trial"
-    lost = {kind: mean_metric(rows, reliance(kind, "S")) for kind in ("inputs", "window")}
-    losses = [
-        f"{score_text(value, signed=True)} AUPRC S lost when RR is permuted in its {kind}"
-        for kind, value in lost.items()
-        if math.isfinite(value)
+    losses = {kind: results.rr_loss(arm, kind) for kind in ("inputs", "window")}
+    lost = [
+        f"{loss.text} lost when RR is permuted in its {kind}"
+        for kind, loss in losses.items()
+        if loss.use is not RRUse.ABSENT
     ]
-    return question, _verdict(results, arm, lost), "; ".join(losses) or "it has no RR to permute"
-
-
-def _verdict(results: StudyResults, arm: str, lost: Mapping[str, float]) -> str:
-    facts = results.arms.get(arm)
-    if facts is not None and not facts.uses_rr:
-        return "it cannot"
-    by_inputs, by_window = (lost[kind] > NO_RELIANCE for kind in ("inputs", "window"))
-    if by_inputs:
-        return "yes, and its window too" if by_window else "yes"
-    return "through its window only" if by_window else "not shown"
+    inputs, window = (loss.use for loss in losses.values())
+    if RRUse.YES in (inputs, window):
+        verdict = "yes" if inputs is RRUse.YES else "through its window"
+        verdict += ", and its window too" if inputs is window else ""
+    elif {inputs, window} <= {RRUse.ABSENT, RRUse.CANNOT}:
+        verdict = "it cannot"
+    else:
+        verdict = str(RRUse.UNCLEAR if RRUse.UNCLEAR in (inputs, window) else RRUse.NO)
+    return question, verdict, "; ".join(lost) or "it has no RR to permute"
 
 
 def _sealed(results: StudyResults) -> Answer:

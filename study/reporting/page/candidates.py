@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-from study.keys import RELIANCE_CLASSES, reliance
-from study.reporting.alarms import NO_RELIANCE
+from study.keys import RELIANCE_CLASSES
 from study.reporting.page.html import Answer
 from study.reporting.results import StudyResults
 from study.reporting.table import interval_text
-from study.reporting.trial_tables import mean_metric
 from study.statistics.findings import metric_name, parts_of
+from study.statistics.rr_use import RRUse
 from study.wording import first_few, listing, plural, score_text, short_names
 
 CANDIDATES = 3
@@ -71,37 +70,34 @@ def _floor(results: StudyResults) -> Answer:
 
 def _ignoring_rr(results: StudyResults) -> Answer:
     question = "What ignores RR?"
-    lost: dict[str, list[float]] = {}
-    for arm in _ranked_arms(results):
-        if results.arms[arm].real:
-            rows = results.trials_of(arm)
-            values = [mean_metric(rows, reliance("inputs", of)) for of in RELIANCE_CLASSES]
-            if all(map(math.isfinite, values)):
-                lost[arm] = values
-    if not lost:
+    real = [arm for arm in _ranked_arms(results) if results.arms[arm].real]
+    losses = {arm: results.rr_loss(arm) for arm in real}
+    losses = {arm: loss for arm, loss in losses.items() if loss.use is not RRUse.ABSENT}
+    if not losses:
         return question, "unknown", "no complete trial is given RR"
-    blind = [arm for arm in lost if not results.arms[arm].uses_rr]
-    unused = [
-        arm
-        for arm, values in lost.items()
-        if arm not in blind and max(map(abs, values)) <= NO_RELIANCE
-    ]
-    least = min(lost, key=lambda arm: max(lost[arm]))
-    if not blind and not unused:
-        s, v = (score_text(value, signed=True) for value in lost[least])
+    reasons = {
+        RRUse.CANNOT: "permuting it changes no output",
+        RRUse.NO: f"permuting it loses nothing of AUPRC {listing(RELIANCE_CLASSES)}",
+    }
+    ignoring = {use: [arm for arm in losses if losses[arm].use is use] for use in reasons}
+    ignoring = {use: arms for use, arms in ignoring.items() if arms}
+    if not ignoring:
+        least = min(losses, key=lambda arm: max(losses[arm].value.values()))
         return (
             question,
-            f"none of {plural(len(lost), 'arm')}",
-            f"{_named(results, [least])} uses it least: permuting it loses {s} of AUPRC S and {v} "
-            "of V",
+            f"none of {plural(len(losses), 'arm')}",
+            f"{_named(results, [least])} uses it least: permuting it loses {losses[least].text}",
         )
-    reasons = ["no path leads from it to the output"] if blind else []
-    if unused:
-        reasons.append(f"permuting it loses nothing of AUPRC {listing(RELIANCE_CLASSES)}")
-    if blind and unused:
-        of = (_named(results, arms) for arms in (blind, unused))
-        reasons = [f"{text} of {names}" for text, names in zip(reasons, of, strict=True)]
-    return question, _named(results, [*blind, *unused]), "; ".join(reasons)
+    several = len(ignoring) > 1
+    said = [
+        f"{reasons[use]} of {_named(results, arms)}" if several else reasons[use]
+        for use, arms in ignoring.items()
+    ]
+    return (
+        question,
+        _named(results, [arm for arms in ignoring.values() for arm in arms]),
+        "; ".join(said),
+    )
 
 
 def _next(results: StudyResults) -> Answer:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from study.keys import CLASSES, Outcome, reliance
-from study.reporting.alarms import NO_RELIANCE
+from study.keys import CLASSES, Outcome
 from study.reporting.page.html import Block, Note, Tone, missing
 from study.reporting.results import SealedResult, StudyResults
 from study.reporting.table import Column, Kind, Spread, Table, interval_text
-from study.reporting.trial_tables import failures_table, mean_metric
+from study.reporting.trial_tables import failures_table
 from study.statistics.findings import Comparison, label_of, metric_name, parts_of
-from study.wording import listing, p_text, plural, score_text
+from study.statistics.rr_use import RRUse
+from study.wording import listing, p_text, plural
 
 
 def alarms(results: StudyResults) -> Iterator[Block]:
@@ -119,13 +119,9 @@ def _of_comparison(comparison: Comparison) -> Iterator[str]:
 
 def _unused(results: StudyResults) -> Iterator[str]:
     for arm, facts in results.arms.items():
-        rows = results.trials_of(arm)
-        lost = mean_metric(rows, reliance("inputs", "S"))
-        if facts.real and math.isfinite(lost) and abs(lost) <= NO_RELIANCE:
-            yield (
-                f"That {arm} uses the RR that it is given: permuting it loses "
-                f"{score_text(lost, signed=True)} of AUPRC S."
-            )
+        loss = results.rr_loss(arm)
+        if facts.real and loss.use not in (RRUse.YES, RRUse.ABSENT):
+            yield f"That {arm} uses the RR that it is given: permuting it loses {loss.text}."
 
 
 def sealed(results: StudyResults) -> Iterator[Block]:

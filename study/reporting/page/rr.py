@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from study.data.rr import NORMAL_SAMPLE
-from study.keys import RELIANCE_CLASSES, RELIANCE_KINDS, metric, reliance
-from study.reporting.alarms import NO_RELIANCE
+from study.keys import RELIANCE_CLASSES, RELIANCE_KINDS, metric
 from study.reporting.page.html import Block, Figure, missing
 from study.reporting.page.svg import Whisker, whiskers
 from study.reporting.results import StudyResults
@@ -19,6 +18,7 @@ from study.statistics.findings import (
     parts_of,
     reversed_estimate,
 )
+from study.statistics.rr_use import NO_RELIANCE
 from study.wording import score_text
 
 _ENTRY = {
@@ -103,7 +103,7 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
         yield missing("No RR reliance", "complete trials measure it, and no trial is complete")
         return
     # Nothing was measured for an arm without RR; the table has a dash there.
-    measured = [a for a in arms if math.isfinite(_mean(results, a, reliance("total", "S")))]
+    measured = [a for a in arms if math.isfinite(results.rr_loss(a, "total").value["S"])]
     yield Figure(
         name="reliance_lost",
         title="AUPRC lost when RR is permuted",
@@ -130,27 +130,23 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
     yield _reliance_table(results, arms)
 
 
-def _mean(results: StudyResults, arm: str, name: str) -> float:
-    return mean_metric(results.trials_of(arm), name)
-
-
 def _losses(results: StudyResults, arm: str, aami_class: str) -> list[Whisker]:
     marks = []
     for kind in RELIANCE_KINDS:
-        name = reliance(kind, aami_class)
-        value, low, high = (_mean(results, arm, name + end) for end in ("", "_min", "_max"))
+        loss = results.rr_loss(arm, kind)
+        value, low, high = (of[aami_class] for of in (loss.value, loss.low, loss.high))
         tip = f"{arm}, {kind}: {score_text(value, signed=True)}"
         marks.append(Whisker(value=value, low=low, high=high, tip=tip))
     return marks
 
 
 def _reliance_table(results: StudyResults, arms: Sequence[str]) -> Table:
-    kinds = [(name, kind) for name in RELIANCE_CLASSES for kind in RELIANCE_KINDS]
     rows: list[list[Value]] = []
     for arm in arms:
-        change = _mean(results, arm, reliance("inputs", "max_change"))
-        losses = [_mean(results, arm, reliance(kind, name)) for name, kind in kinds]
-        rows.append([arm, *losses, "0 exactly" if change == 0 else change])
+        losses = {kind: results.rr_loss(arm, kind) for kind in RELIANCE_KINDS}
+        lost = [of.value[name] for name in RELIANCE_CLASSES for of in losses.values()]
+        change = losses["inputs"].change
+        rows.append([arm, *lost, "0 exactly" if change == 0 else change])
     return Table(
         name="reliance",
         title="RR reliance by arm",
@@ -162,7 +158,11 @@ def _reliance_table(results: StudyResults, arms: Sequence[str]) -> Table:
         ),
         columns=[
             Column("arm", Kind.NAME),
-            *(Column(f"{name}, {kind}", signed=True) for name, kind in kinds),
+            *(
+                Column(f"{name}, {kind}", signed=True)
+                for name in RELIANCE_CLASSES
+                for kind in RELIANCE_KINDS
+            ),
             Column("largest change of a log-probability by inputs", Kind.PARAMETER),
         ],
         rows=rows,

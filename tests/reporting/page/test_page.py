@@ -97,7 +97,7 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
         "film minus film_placebo",
         "film minus logistic regression on the same patients: ",
         "DS2 has been opened 0 times in this workspace.",
-        "+.100 AUPRC S lost when RR is permuted in its inputs",
+        "+.100 of AUPRC S and +.100 of AUPRC V lost when RR is permuted in its inputs",
         'aria-label="AUPRC of 3 arms"',
         "floor .300",
     ):
