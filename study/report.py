@@ -125,8 +125,7 @@ def _keep_page(args: argparse.Namespace, results: StudyResults, output: Path) ->
 
 
 def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:
-    from study.reporting.sealed_results import sealed_results
-    from study.store.openings import OpeningsLog
+    from study.store.openings import OpeningsLog, sealed_results
 
     return replace(
         results,

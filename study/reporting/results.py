@@ -15,6 +15,7 @@ from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.rr_use import RRLoss
 from study.store.floors import StudyFloor
+from study.store.openings import SealedResult
 from study.store.study import Study
 from study.store.trials import TrialRow
 from study.training.results import Inspection
@@ -59,17 +60,6 @@ class Explanation:
     trial: int  # number of the trial
     inspection: Inspection
     gates: NDArray[np.floating] | None  # [members, D] gate values, or None without a gate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedResult:
-    """One opening of the sealed test set by a plan based on this study."""
-
-    plan: str  # name and digest of its plan
-    opened: str  # when
-    # Mean and sd over seeds, by arm and metric
-    arms: Mapping[str, Mapping[str, tuple[float, float]]]
-    seeds: int  # seeds of each arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,13 +30,12 @@ from numpy.typing import NDArray
 
 from study.files import rows_csv, to_json, write_whole
 from study.models import rules
-from study.reporting.sealed_results import EVALUATIONS, RESULT
 from study.sealed.plan import SealedPlan
 from study.sealed.scoring import Scores
 from study.sealed.tables import Findings, result_text
 from study.statistics.predictions import Beats
 from study.store import floors
-from study.store.openings import DS2, Opening, OpeningsLog, log_name
+from study.store.openings import DS2, EVALUATIONS, RESULT, Opening, OpeningsLog, log_name
 
 REHEARSALS = "rehearsals"
 TABLES, PER_RECORD, PREDICTIONS = "tables.txt", "per_record.csv", "predictions.npz"

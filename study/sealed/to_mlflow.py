@@ -16,14 +16,13 @@ from study.errors import CheckpointError, UsageError, unknown
 from study.keys import Outcome, Tag
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
-from study.reporting.sealed_results import RESULT
 from study.sealed.groups import TRAINING, places_of
 from study.sealed.plan import Arm, SealedPlan
 from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, TABLES, EvaluationFolder
 from study.sealed.training import commits_of, trained_ensemble
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS
-from study.store.openings import Opening
+from study.store.openings import RESULT, Opening
 from study.store.plan import StudyPlan
 from study.store.study import Places
 from study.tracking.experiment import Experiment

@@ -1,8 +1,9 @@
-"""The openings of a sealed test set in a workspace: an append-only file, one line each.
+"""The openings of a sealed test set in a workspace, and the results that they left.
 
-Each line is on disk before anything of the test set is read. It holds the SHA-256 of the line
-before and of its own content, so that an edit shows. An unreadable line is reported and counts as
-an opening. This module reads no records, so that pages of studies can use it.
+The log is an append-only file. Each opening's line is on disk before anything of the test set is
+read. It holds the SHA-256 of the line before and of its own content, so that an edit shows. An
+unreadable line is reported and counts as an opening. This module reads no records, so that pages
+of studies can use it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import fcntl
 import getpass
 import hashlib
 import json
+import math
 import os
 import socket
+import statistics
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +34,9 @@ def log_name(test_set: str = DS2) -> str:
     """Return the name of a test set's log, in the workspace."""
     return "test_openings.jsonl" if test_set == DS2 else f"test_openings_{test_set}.jsonl"
 
+
+EVALUATIONS, RESULT = "evaluations", "result.json"
+"""Folder of a workspace's sealed tests, and the file of an opening's result."""
 
 _PREVIOUS, _DIGEST = "previous", "digest"
 
@@ -208,3 +215,57 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedResult:
+    """One opening of the sealed test set by a plan based on this study."""
+
+    plan: str  # name and digest of its plan
+    opened: str  # when
+    # Mean and sd over seeds, by arm and metric
+    arms: Mapping[str, Mapping[str, tuple[float, float]]]
+    seeds: int  # seeds of each arm
+
+
+def sealed_results(workspace: Path, study: str) -> list[SealedResult]:
+    """Return the results of a study's openings, oldest first; a damaged one is left out."""
+    openings = []
+    for path in (workspace / EVALUATIONS).glob(f"*/opening_*/{RESULT}"):
+        number = path.parent.name.removeprefix("opening_")
+        if not number.isdigit():
+            continue  # of another test set
+        try:
+            content = json.loads(path.read_text())
+            plan = tomllib.loads(content["plan"])
+            # A plan of the previous version has its study at the top level.
+            if plan.get("test", plan).get("study", {}).get("name") == study:
+                openings.append((int(number), _sealed(content)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return [result for _, result in sorted(openings, key=lambda pair: pair[0])]
+
+
+def _sealed(content: Mapping[str, Any]) -> SealedResult:
+    opening = content["opening"]
+    arms = {arm: dict(_metrics(of["seeds"]["values"])) for arm, of in content["arms"].items()}
+    seeds = max(
+        (len(v) for of in content["arms"].values() for v in of["seeds"]["values"].values()),
+        default=0,
+    )
+    return SealedResult(
+        plan=plan_title(opening["plan"], opening["plan_hash"]),
+        opened=str(opening["time"])[:10],
+        arms=arms,
+        seeds=seeds,
+    )
+
+
+def _metrics(
+    values: Mapping[str, list[float | None]],
+) -> Iterator[tuple[str, tuple[float, float]]]:
+    for name, by_seed in values.items():
+        finite = [value for value in by_seed if value is not None]
+        if finite and len(finite) == len(by_seed):
+            sd = statistics.stdev(finite) if len(finite) > 1 else math.nan
+            yield name, (statistics.fmean(finite), sd)

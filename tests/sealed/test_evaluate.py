@@ -19,11 +19,11 @@ from study.files import write_whole
 from study.keys import EXPERIMENTS, FLOORS
 from study.reporting.page.evidence import sealed
 from study.reporting.results import StudyResults
-from study.reporting.sealed_results import sealed_results
 from study.reporting.table import Table, central
 from study.sealed import opening
 from study.sealed.result import EvaluationFolder
 from study.store.lock import locked
+from study.store.openings import sealed_results
 from study.store.plan import StudyPlan
 from study.wording import SYNTHETIC
 from tests.builders import mlflow_client, mlflow_runs, study_of, study_plan

@@ -1,4 +1,4 @@
-"""The first screen: the best arm, its lead, the certainty, use of RR, the sealed test, the floor.
+"""The first screen: the study's answer, question by question, and the arms by score.
 
 Sections below explain every figure, and give the evidence of every alarm.
 """
@@ -8,22 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from study.keys import Outcome
+from study.keys import RELIANCE_CLASSES, Outcome
 from study.reporting.alarms import Severity
-from study.reporting.page.candidates import search_answers
+from study.reporting.answer import FIRST, Lead, best_of_arms, lead, why_none
 from study.reporting.page.html import Answer, Answers, Block, Note, Tone
 from study.reporting.page.ranking import arms_as_dots
 from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
-from study.statistics.findings import (
-    Choice,
-    Contrast,
-    metric_name,
-    parts_of,
-    reversed_contrast,
-)
+from study.statistics.findings import metric_name, parts_of
 from study.statistics.rr_use import RRUse
-from study.wording import SYNTHETIC, p_text, plural, score_text
+from study.wording import SYNTHETIC, first_few, listing, p_text, plural, score_text, short_names
 
 
 def first_screen(results: StudyResults) -> Iterator[Block]:
@@ -51,11 +45,11 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
 def answers(results: StudyResults) -> list[Answer]:
     """Return the questions of the first screen and their answers."""
     if results.searches:
-        return search_answers(results)
-    return [
-        *(_which(results), _by_how_much(results), _how_sure(results)),
-        *(_uses_rr(results), _sealed(results), _floor(results)),
-    ]
+        parts = (_candidates, _clearing_floor, _ignoring_rr, _next)
+        return [part(results) for part in parts]
+    first = lead(results)
+    of_lead = (_which, _by_how_much, _how_sure, _uses_rr, _sealed, _floor)
+    return [part(results, first) for part in of_lead]
 
 
 def answer_text(results: StudyResults) -> str:
@@ -76,14 +70,14 @@ def answer_text(results: StudyResults) -> str:
 
 
 def _state(results: StudyResults) -> Note | None:
-    study, failed = results.study, results.count(Outcome.FAILED)
+    study = results.study
     settled = f"{len(study.rows)} of {plural(study.plan.trials, 'trial')} settled"
     if not study.rows:
         state = "is running, and" if study.held else "has no settled trial:"
         return Note(f"The study {state} nothing is known yet ({settled}).", Tone.MISSING)
-    if failed == len(study.rows):
-        every = "The only trial" if failed == 1 else f"All {failed} trials"
-        return Note(f"{every} failed: there is no result.", Tone.ERROR)
+    if results.count(Outcome.FAILED) == len(study.rows):
+        reason = why_none(results)
+        return Note(f"{reason[:1].upper()}{reason[1:]}: there is no result.", Tone.ERROR)
     if study.held:
         return Note(f"The study is running: {settled}. The figures will change.", Tone.WARNING)
     if study.unfinished:
@@ -91,27 +85,11 @@ def _state(results: StudyResults) -> Note | None:
     return None
 
 
-def _choice(results: StudyResults) -> Choice | None:
-    return None if results.comparison is None else results.comparison.choice
-
-
-def leading(results: StudyResults) -> str:
-    """Return the arm that the page leads with; empty without any."""
-    choice = _choice(results)
-    if choice is not None:
-        return choice.best
-    if results.comparison is not None and results.comparison.arms:
-        return results.comparison.arms[0].name
-    best = max(results.ranked, key=lambda row: row.metric(results.study.objective), default=None)
-    return "" if best is None else best.arm
-
-
-def _which(results: StudyResults) -> Answer:
-    question, arm = "Which arm?", leading(results)
+def _which(results: StudyResults, first: Lead) -> Answer:
+    question, arm, choice = "Which arm?", first.arm, first.choice
     if not arm:
-        return question, "none yet", results.why("comparison", "no trial is complete")
+        return question, "none yet", results.why("comparison", why_none(results))
     name = metric_name(results.study.objective)
-    choice = _choice(results)
     if choice is None:
         return question, arm, f"the only arm, or {name} is undefined: nothing to choose"
     simpler = (
@@ -133,29 +111,8 @@ def _has_error(results: StudyResults) -> bool:
     return comparison is not None and math.isfinite(comparison.arms[0].estimates[quantity].se)
 
 
-def contrast_of_first(results: StudyResults) -> Contrast | None:
-    """Return the most telling contrast of the leading arm.
-
-    This is the contrast with its placebo if there is one, else with the reference, else the first
-    declared contrast of the arm, whichever way round it is declared, else that with the next arm.
-    """
-    comparison, arm = results.comparison, leading(results)
-    if comparison is None or arm not in results.arms:
-        return None
-    pairs = [
-        pair if pair.first == arm else reversed_contrast(pair)
-        for pair in comparison.contrasts
-        if arm in (pair.first, pair.second)
-    ]
-    for other in (results.arms[arm].placebo, results.study.space.reference):
-        for pair in pairs:
-            if pair.second == other:
-                return pair
-    return next((pair for pair in pairs if pair.primary), pairs[0] if pairs else None)
-
-
-def _by_how_much(results: StudyResults) -> Answer:
-    question, pair = "By how much?", contrast_of_first(results)
+def _by_how_much(results: StudyResults, first: Lead) -> Answer:
+    question, pair = "By how much?", first.contrast
     if pair is None:
         return question, "not shown", results.why("comparison", "nothing to subtract")
     difference = pair.estimates[parts_of(results.study.objective)[1]]
@@ -167,32 +124,23 @@ def _by_how_much(results: StudyResults) -> Answer:
     )
 
 
-def _how_sure(results: StudyResults) -> Answer:
-    question, pair, choice = "How sure?", contrast_of_first(results), _choice(results)
+def _how_sure(results: StudyResults, first: Lead) -> Answer:
+    question, pair, choice = "How sure?", first.contrast, first.choice
     if pair is None or choice is None:
         return question, "nothing is claimed", "there is no test of one arm"
-    quantity = parts_of(results.study.objective)[1]
-    difference = pair.estimates[quantity]
+    if first.verdict == NOT_ESTIMABLE:
+        test = pair.estimates[parts_of(results.study.objective)[1]].remark
+    elif math.isfinite(pair.p):
+        test = f"p {p_text(pair.p)}, adjusted {p_text(pair.p_adjusted)}"
+    else:
+        test = "not among the declared contrasts: no test"
     share = choice.selected.get(choice.best, math.nan)
     chosen = f"best in {share:.0%} of resampled patients and seeds" if share == share else ""
-    if math.isnan(difference.low):
-        return question, NOT_ESTIMABLE, f"{difference.remark}; {chosen}".strip("; ")
-    test = (
-        f"p {p_text(pair.p)}, adjusted {p_text(pair.p_adjusted)}"
-        if math.isfinite(pair.p)
-        else "not among the declared contrasts: no test"
-    )
-    if not pair.shown(quantity):
-        verdict = "a difference is not shown"
-    elif math.isfinite(pair.p_adjusted):
-        verdict = "a difference is shown"
-    else:
-        verdict = f"the interval is {'above' if difference.low > 0 else 'below'} 0"
-    return question, verdict, "; ".join(part for part in (test, chosen) if part)
+    return question, first.verdict, "; ".join(part for part in (test, chosen) if part)
 
 
-def _uses_rr(results: StudyResults) -> Answer:
-    question, arm = "Does it use RR?", leading(results)
+def _uses_rr(results: StudyResults, first: Lead) -> Answer:
+    question, arm = "Does it use RR?", first.arm
     if not results.trials_of(arm):
         return question, "unknown", "no complete trial"
     losses = {kind: results.rr_loss(arm, kind) for kind in ("inputs", "window")}
@@ -212,7 +160,7 @@ def _uses_rr(results: StudyResults) -> Answer:
     return question, verdict, "; ".join(lost) or "it has no RR to permute"
 
 
-def _sealed(results: StudyResults) -> Answer:
+def _sealed(results: StudyResults, first: Lead) -> Answer:
     question = "What is it worth on sealed patients?"
     if not results.sealed and not results.study.plan.has_sealed_test:
         return question, "unknown", f"none are set aside of {results.study.plan.selection_sees}"
@@ -223,7 +171,7 @@ def _sealed(results: StudyResults) -> Answer:
     values = {arm: metrics[name] for arm, metrics in last.arms.items() if name in metrics}
     if not values:
         return question, "opened", f"plan {last.plan}: see below"
-    arm = leading(results) if leading(results) in values else next(iter(values))
+    arm = first.arm if first.arm in values else next(iter(values))
     mean, sd = map(score_text, values[arm])
     seeds = plural(last.seeds, "seed")
     return (
@@ -233,18 +181,103 @@ def _sealed(results: StudyResults) -> Answer:
     )
 
 
-def _floor(results: StudyResults) -> Answer:
-    question, arm, comparison = "Does it beat the floor?", leading(results), results.comparison
-    pairs = [] if comparison is None else [p for p in comparison.above_floor if p.first == arm]
-    if not pairs:
-        reason = "no arm is compared with one" if results.floors else "the study has none"
-        return question, "unknown", results.why("floors", results.why("comparison", reason))
-    (pair,) = pairs
+def _floor(results: StudyResults, first: Lead) -> Answer:
+    question, pair = "Does it beat the floor?", first.over_floor
+    if pair is None:
+        return question, "unknown", _no_floor(results)
     difference = pair.estimates[parts_of(results.study.objective)[1]]
-    verdict = "yes" if difference.low > 0 else "not shown"
     return (
         question,
-        verdict,
-        f"{metric_name(results.study.objective)}, {arm} minus {pair.second} on the same patients: "
-        f"{interval_text(difference, signed=True)}",
+        "yes" if first.beats_floor else "not shown",
+        f"{metric_name(results.study.objective)}, {first.arm} minus {pair.second} on the same "
+        f"patients: {interval_text(difference, signed=True)}",
+    )
+
+
+def _no_floor(results: StudyResults) -> str:
+    reason = "no arm is compared with one" if results.floors else "the study has none"
+    return results.why("floors", results.why("comparison", reason))
+
+
+def _named(results: StudyResults, arms: list[str]) -> str:
+    names = short_names(best_of_arms(results))
+    return first_few([names.get(arm, arm) for arm in arms])
+
+
+def _candidates(results: StudyResults) -> Answer:
+    question, best = "First candidates", best_of_arms(results)
+    if not best:
+        return question, "none yet", results.why("comparison", why_none(results))
+    first = list(best)[:FIRST]
+    scores = ", ".join(score_text(best[arm]) for arm in first)
+    return (
+        question,
+        _named(results, first),
+        f"{metric_name(results.study.objective)} {scores} of the best trial of each. No winner is "
+        "named: arms had unequal tries, and the best of several is optimistic",
+    )
+
+
+def _clearing_floor(results: StudyResults) -> Answer:
+    question, comparison = "What clears the floor?", results.comparison
+    pairs = () if comparison is None else comparison.above_floor
+    if not pairs:
+        return question, "unknown", _no_floor(results)
+    quantity = parts_of(results.study.objective)[1]
+    differences = {pair.first: pair.estimates[quantity] for pair in pairs}
+    clear = [arm for arm, difference in differences.items() if difference.low > 0]
+    closest = max(differences, key=lambda arm: (arm in clear, differences[arm].value))
+    name = short_names(differences)[closest]
+    return (
+        question,
+        _named(results, clear) if clear else f"none of {plural(len(pairs), 'arm')} is shown to",
+        f"{metric_name(results.study.objective)}, best trial of {name} minus {pairs[0].second} on "
+        f"the same patients: {interval_text(differences[closest], signed=True)}",
+    )
+
+
+def _ignoring_rr(results: StudyResults) -> Answer:
+    question = "What ignores RR?"
+    real = [arm for arm in best_of_arms(results) if results.arms[arm].real]
+    losses = {arm: results.rr_loss(arm) for arm in real}
+    losses = {arm: loss for arm, loss in losses.items() if loss.use is not RRUse.ABSENT}
+    if not losses:
+        return question, "unknown", "no complete trial is given RR"
+    reasons = {
+        RRUse.CANNOT: "permuting it changes no output",
+        RRUse.NO: f"permuting it loses nothing of AUPRC {listing(RELIANCE_CLASSES)}",
+    }
+    ignoring = {use: [arm for arm in losses if losses[arm].use is use] for use in reasons}
+    ignoring = {use: arms for use, arms in ignoring.items() if arms}
+    if not ignoring:
+        least = min(losses, key=lambda arm: max(losses[arm].value.values()))
+        return (
+            question,
+            f"none of {plural(len(losses), 'arm')}",
+            f"{_named(results, [least])} uses it least: permuting it loses {losses[least].text}",
+        )
+    several = len(ignoring) > 1
+    said = [
+        f"{reasons[use]} of {_named(results, arms)}" if several else reasons[use]
+        for use, arms in ignoring.items()
+    ]
+    return (
+        question,
+        _named(results, [arm for arms in ignoring.values() for arm in arms]),
+        "; ".join(said),
+    )
+
+
+def _next(results: StudyResults) -> Answer:
+    question, name = "What next?", results.study.name
+    if results.study.held:
+        return question, "wait", "the study is running"
+    if results.study.unfinished:
+        return question, "--resume", "the command that started it, with --resume, continues it"
+    if not results.ranked:
+        return question, "mend the cause", "no trial is complete: see the failed ones"
+    return (
+        question,
+        f"python -m study.run --confirm {name}",
+        "compares its candidates, afresh and with equal tries: only that supports a claim",
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from study.keys import BARE_ECG, CLASSES, Outcome
-from study.reporting.page.answer import leading
+from study.reporting.answer import leading
 from study.reporting.page.curve_bands import GRID, RESAMPLES, Curve, curves
 from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import Panel, span

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from study.keys import CLASSES, Outcome
 from study.reporting.page.html import Block, Note, Tone, missing
-from study.reporting.results import SealedResult, StudyResults
+from study.reporting.results import StudyResults
 from study.reporting.table import Column, Kind, Spread, Table, interval_text
 from study.reporting.trial_tables import failures_table
 from study.statistics.findings import Comparison, label_of, metric_name, parts_of
 from study.statistics.rr_use import RRUse
+from study.store.openings import SealedResult
 from study.wording import listing, p_text, plural
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from study.console.answer import answer
 from study.data.reference.means import TemplateMeans
 from study.keys import CLASSES, Outcome
-from study.reporting.page.answer import contrast_of_first
+from study.reporting.answer import contrast_of
 from study.reporting.page.curve_bands import GRID, curves
 from study.reporting.page.curves import shown_arms
 from study.reporting.page.html import Answers, Figure, Note, Section, Tone
@@ -86,7 +87,7 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
     folded = re.findall(r"<summary><h2>([^<]+)</h2></summary>", page)
     assert folded == ["Calibration", "Protocol", "Literature", "Provenance"]
     first = page.split('<section id="ranking">')[0]
-    for answer in (
+    for said in (
         "Which arm?",
         "By how much?",
         "How sure?",
@@ -101,7 +102,7 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
         'aria-label="AUPRC of 3 arms"',
         "floor .300",
     ):
-        assert answer in first, answer
+        assert said in first, said
 
 
 def test_the_leading_arm_is_held_against_what_was_declared(make_results: MakeResults) -> None:
@@ -110,7 +111,7 @@ def test_the_leading_arm_is_held_against_what_was_declared(make_results: MakeRes
     (declared, *others) = results.comparison.contrasts
     turned = (reversed_contrast(declared), *others)
     around = replace(results, comparison=replace(results.comparison, contrasts=turned))
-    assert contrast_of_first(around) == declared
+    assert contrast_of(around, "film") == declared
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -126,6 +127,7 @@ def test_the_adjusted_p_decides_what_is_shown(make_results: MakeResults, sign: i
         given = replace(results, comparison=changed)
         (answers,) = (b for b in section(given, "answer").blocks if isinstance(b, Answers))
         assert ("How sure?", verdict) in [item[:2] for item in answers.items]
+        assert f", adjusted p {p:.3f}: {verdict}; it".replace("p 0", "p ") in answer(given, {})
         listed = [text for text in notes(given, "not-shown") if "film and film_placebo" in text]
         assert [text.endswith(", adjusted p .200.") for text in listed] == [True] * (p == 0.2)
 
