@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from study.data.source import Source
     from study.reporting.confirmation import Confirmed
     from study.store.study import Study
-    from study.tuning.candidates import Pick, Search
+    from study.tuning.confirmation import Pick, Search
 
 Run = Callable[[Namespace, float], int]
 """Runs the study of a command line; the number is its start by `time.monotonic()`."""
@@ -52,7 +52,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     from study.store.folder import study_folder
     from study.store.plan import StudyPlan
     from study.store.scratch import scratch
-    from study.tuning.candidates import (
+    from study.tuning.confirmation import (
         MIN_PARTITIONS,
         MIN_SEEDS,
         TOP,
@@ -136,7 +136,7 @@ def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
 
 
 def _search(args: Namespace) -> Search:
-    from study.tuning.candidates import read_search
+    from study.tuning.confirmation import read_search
 
     study = _open(args, args.confirm)
     search = read_search(study)
@@ -185,7 +185,7 @@ def _announce(
 
 def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequence[Path]) -> str:
     from study.reporting.confirmation import Confirmed, confirmation_text
-    from study.tuning.candidates import scores_of_arms
+    from study.tuning.confirmation import scores_of_arms
 
     objective = search.study.objective
     scored = [scores_of_arms(_open(args, study.name)) for study in studies]

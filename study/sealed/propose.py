@@ -29,7 +29,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class RankedTrial:
     """A trial of a study that a sealed test could include."""
 
     arm: str  # its arm's name in the plan
@@ -83,19 +83,19 @@ def propose(
     """
     study = Study.open(workspace, name, study_storage=storage_url).readable()
     folder, stored = study.folder, study.plan
-    candidates = _candidates(study)
-    if not candidates:
+    trials = _ranked_trials(study)
+    if not trials:
         raise PlanError(
             f"study '{name}': has no complete trial with a finite {stored.objective}; "
             "nothing of it can be tested"
         )
-    known = list(dict.fromkeys(candidate.arm for candidate in candidates))
+    known = list(dict.fromkeys(trial.arm for trial in trials))
     wanted = known if list(arms) == [ALL] else list(dict.fromkeys(arms))
     faults = [unknown("arm", arm, known) for arm in wanted if arm not in known]
     if faults:
         raise UsageError(listed("--arms", faults))
     choose = _of_comparison if stored.kind == "compare" else _of_search
-    chosen, contrasts, comments = choose(folder, candidates, wanted)
+    chosen, contrasts, comments = choose(folder, trials, wanted)
     if study.unfinished:
         settled = f"{len(study.rows)} of its {stored.trials} trials are settled"
         comments = f"The study is UNFINISHED: {settled}. {comments}"
@@ -180,13 +180,13 @@ def _metrics(objective: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([primary, testable, *DEFAULTS["metrics"]]))
 
 
-def _candidates(study: Study) -> list[Candidate]:
+def _ranked_trials(study: Study) -> list[RankedTrial]:
     """Return all comparable trials, best first."""
     ranked = [row for row in study.rows if row.ranks(study.objective)]
     configs = {row.number: study.configs[row.number] for row in ranked}
     names, compares = _names(list(configs.values())), study.plan.kind == "compare"
-    candidates = [
-        Candidate(
+    trials = [
+        RankedTrial(
             arm=row.arm if compares else names[rules.arm(configs[row.number])],
             draw=row.draw or 0,
             config=configs[row.number],
@@ -194,7 +194,7 @@ def _candidates(study: Study) -> list[Candidate]:
         )
         for row in ranked
     ]
-    return sorted(candidates, key=lambda candidate: -candidate.score)
+    return sorted(trials, key=lambda trial: -trial.score)
 
 
 def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
@@ -219,12 +219,12 @@ def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
 
 
 def _of_search(
-    folder: Path, candidates: Sequence[Candidate], wanted: Sequence[str]
+    folder: Path, trials: Sequence[RankedTrial], wanted: Sequence[str]
 ) -> tuple[list[Arm], list[tuple[str, str]], str]:
-    best: dict[str, Candidate] = {}
-    for candidate in candidates:
-        best.setdefault(candidate.arm, candidate)
-    names = wanted or [candidates[0].arm]
+    best: dict[str, RankedTrial] = {}
+    for trial in trials:
+        best.setdefault(trial.arm, trial)
+    names = wanted or [trials[0].arm]
     arms = [Arm(name=name, config=best[name].config) for name in names]
     if not wanted and rules.rr_routes(arms[0].config).inputs:
         placebo = arms[0].config.with_placebo()
@@ -242,12 +242,12 @@ def _of_search(
 
 
 def _of_comparison(
-    folder: Path, candidates: Sequence[Candidate], wanted: Sequence[str]
+    folder: Path, trials: Sequence[RankedTrial], wanted: Sequence[str]
 ) -> tuple[list[Arm], list[tuple[str, str]], str]:
     space = load_space(folder / SPACE_COPY)
-    by_arm: dict[str, dict[int, Candidate]] = {}
-    for candidate in candidates:
-        by_arm.setdefault(candidate.arm, {})[candidate.draw] = candidate
+    by_arm: dict[str, dict[int, RankedTrial]] = {}
+    for trial in trials:
+        by_arm.setdefault(trial.arm, {})[trial.draw] = trial
     names = list(wanted) or _compact(by_arm, space.reference)
     draws = set.intersection(*(set(by_arm[name]) for name in names))
     if not draws:
@@ -273,7 +273,7 @@ def _of_comparison(
     )
 
 
-def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> list[str]:
+def _compact(by_arm: Mapping[str, Mapping[int, RankedTrial]], reference: str) -> list[str]:
     """Return the best arm that uses RR, its placebo, the reference and the bare ECG.
 
     The best arm is chosen on draws that all arms have: a draw may favour every arm, and must not
@@ -312,7 +312,7 @@ def _is_bare(config: TrialConfig) -> bool:
     return (config.signal.input, config.model.fusion) == BARE_ECG
 
 
-def _is_placebo_of(draws: Mapping[int, Candidate], of: Mapping[int, Candidate]) -> bool:
+def _is_placebo_of(draws: Mapping[int, RankedTrial], of: Mapping[int, RankedTrial]) -> bool:
     return any(
         rules.digest(draws[draw].config) == rules.digest(of[draw].config.with_placebo())
         for draw in draws.keys() & of.keys()

@@ -62,8 +62,8 @@ def simplicity(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """The best configuration of an arm of a search."""
+class BestOfArm:
+    """The best configuration of an arm of a search, by its score."""
 
     name: str
     input: str  # where RR enters
@@ -74,18 +74,18 @@ class Candidate:
     template: str = "none"  # the template that these are beside
 
 
-def simplest_of_search(candidates: Sequence[Candidate], objective: str) -> Candidate:
-    """Return the simplest candidate within one standard error over folds of the best."""
-    best = max(candidates, key=lambda candidate: candidate.score)
-    within = [best, *(c for c in candidates if c is not best and _within(best, c, objective))]
-    return min(within, key=lambda c: (_simplicity(c), -c.score, c.name))
+def simplest_of_search(arms: Sequence[BestOfArm], objective: str) -> BestOfArm:
+    """Return the simplest arm within one standard error over folds of the best."""
+    best = max(arms, key=lambda arm: arm.score)
+    within = [best, *(arm for arm in arms if arm is not best and _within(best, arm, objective))]
+    return min(within, key=lambda arm: (_simplicity(arm), -arm.score, arm.name))
 
 
-def _simplicity(arm: Candidate | ArmRuns) -> tuple[bool, int, bool, int, int]:
+def _simplicity(arm: BestOfArm | ArmRuns) -> tuple[bool, int, bool, int, int]:
     return simplicity(arm.input, arm.fusion, arm.shapes, arm.template)
 
 
-def _within(best: Candidate, other: Candidate, objective: str) -> bool:
+def _within(best: BestOfArm, other: BestOfArm, objective: str) -> bool:
     measure, quantity = parts_of(objective)
     behind = []
     for of_best, of_other in zip(best.per_fold, other.per_fold, strict=True):

@@ -155,8 +155,7 @@ class Choice:
 
     best: str  # arm with the highest objective
     value: float  # its score, which is too high because the arm was chosen by it
-    # The figure to quote: chosen in-bag, scored on out-of-bag patients, at the level of all
-    # candidates
+    # The figure to quote: chosen in-bag, scored on out-of-bag patients, at the level of all arms
     corrected: float
     out_of_bag: float  # mean out-of-bag score of the arm chosen in-bag, as it is
     # Share of the resamples in which each arm was chosen in-bag, most often first

@@ -327,9 +327,9 @@ class ScoredArms:
                 },
             )
 
-    def choice(self, candidates: Sequence[int]) -> Choice | None:
+    def choice(self, among: Sequence[int]) -> Choice | None:
         """Return the best of some arms and its alternatives."""
-        chosen = list(candidates)
+        chosen = list(among)
         resampled = self._of(self.resampled)[chosen]
         return choose(
             [self.arms[index] for index in chosen],

@@ -14,7 +14,7 @@ from study.models.fusion import FUSIONS
 from study.models.rules import inputs_for
 from study.statistics.choice import (
     SIMPLICITY,
-    Candidate,
+    BestOfArm,
     choose,
     selection_corrected,
     simplest_of_search,
@@ -25,10 +25,10 @@ from tests.builders import MakeArm
 FOLDS = [0.3, 0.5, 0.7, 0.9]
 
 
-def candidate(fusion: str, change: list[float], input_: str = "opt1") -> Candidate:
+def best_of(fusion: str, change: list[float], input_: str = "opt1") -> BestOfArm:
     """An arm whose AUPRC of S and V is that of four folds, each changed by something."""
     values = [value + more for value, more in zip(FOLDS, change, strict=True)]
-    return Candidate(
+    return BestOfArm(
         name=f"{input_}/{fusion}",
         input=input_,
         fusion=fusion,
@@ -72,11 +72,11 @@ def test_a_search_and_a_comparison_name_the_same_simplest_arm(make_arm: MakeArm)
         runs = [make_arm(f"{i}/{f}", input=i, fusion=f, draws=1, seeds=1) for i, f in arms]
         compared = choose(runs, np.array([0.49, 0.5]), scores, scores, scores)
         assert compared is not None
-        candidates = [
-            candidate(fusion, [change, -change] * 2, input_)
+        best_of_arms = [
+            best_of(fusion, [change, -change] * 2, input_)
             for (input_, fusion), change in zip(arms, (0.1, 0.0), strict=True)
         ]
-        assert simplest_of_search(candidates, AUPRC_SV).name == compared.simplest, arms
+        assert simplest_of_search(best_of_arms, AUPRC_SV).name == compared.simplest, arms
 
 
 def test_the_simplest_within_one_standard_error_of_a_paired_difference(make_arm: MakeArm) -> None:
@@ -92,7 +92,7 @@ def test_the_simplest_within_one_standard_error_of_a_paired_difference(make_arm:
     assert (choice.best, choice.value) == ("film", 0.60)
     # concat is .05 behind with an error of .01; expert_sum .08 with one of .14.
     assert (choice.within, choice.simplest) == (("expert_sum", "film"), "expert_sum")
-    # Without an error the best stands alone; arms without a score are no candidates.
+    # Without an error the best stands alone; arms without a score are left out.
     choice = choose(arms, values, resampled * np.nan, resampled, resampled)
     assert choice is not None and choice.within == ("film",)
     values[[0, 2]] = resampled[[0, 2]] = np.nan
@@ -123,7 +123,7 @@ def test_the_corrected_score_equals_a_plain_loop() -> None:
 
 
 def test_a_simpler_arm_is_taken_within_one_standard_error_whatever_the_order() -> None:
-    best = candidate("mhca_time", [0.0] * 4)
+    best = best_of("mhca_time", [0.0] * 4)
     for change, picked in (
         # Mean -.02, standard error .0141 (sd .0283 over 2), and then -.01 of .0141.
         ([0.0, 0.0, -0.02, -0.06], "mhca_time"),
@@ -131,15 +131,15 @@ def test_a_simpler_arm_is_taken_within_one_standard_error_whatever_the_order() -
         # A constant loss is far outside, though folds differ by thirty times as much.
         ([-0.02, -0.0201, -0.0199, -0.02], "mhca_time"),
     ):
-        film = candidate("film", change)
+        film = best_of("film", change)
         assert simplest_of_search([film, best], AUPRC_SV).fusion == picked, change
     arms = [
-        candidate(name, [0.01, 0.01, -0.01, -0.05])
+        best_of(name, [0.01, 0.01, -0.01, -0.05])
         for name in ("film", "concat", "expert_sum", "concat_proj")
     ]
     for several in ([best, *arms], [*arms[::-1], best]):
         assert simplest_of_search(several, AUPRC_SV).fusion == "expert_sum"
     assert simplest_of_search([best, arms[0]], AUPRC_MACRO).fusion == "film", "no F, no N"
     nothing = [{"auprc_S": math.nan, "auprc_V": None}] * 4
-    empty = Candidate(name="e", input="ecg", fusion="none", score=0.1, per_fold=nothing)
+    empty = BestOfArm(name="e", input="ecg", fusion="none", score=0.1, per_fold=nothing)
     assert simplest_of_search([best, empty], AUPRC_SV) is best

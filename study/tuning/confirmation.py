@@ -20,7 +20,7 @@ from study.data.source import Source
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters, shapes_seen
 from study.spaces.toml_text import toml_text_of
-from study.statistics.choice import Candidate, simplest_of_search
+from study.statistics.choice import BestOfArm, simplest_of_search
 from study.statistics.predictions import Beats
 from study.store.study import Study
 from study.store.trial_files import SCORES
@@ -39,7 +39,7 @@ class Search:
     study: Study  # the search as it was read
     # Best trial of each arm that may be confirmed, with its configuration, best first
     best: tuple[tuple[TrialRow, TrialConfig], ...]
-    candidates: tuple[Candidate, ...]  # the same, with scores by fold
+    scored: tuple[BestOfArm, ...]  # the same, with scores by fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +74,11 @@ def read_search(study: Study) -> Search:
     return Search(
         study=study,
         best=best,
-        candidates=tuple(_candidate(study, *pair) for pair in best),
+        scored=tuple(_scored(study, *pair) for pair in best),
     )
 
 
-def _candidate(study: Study, row: TrialRow, config: TrialConfig) -> Candidate:
+def _scored(study: Study, row: TrialRow, config: TrialConfig) -> BestOfArm:
     content = study.files.folder(row.digest).read(SCORES)
     if content is None:
         raise StudyStateError(
@@ -86,7 +86,7 @@ def _candidate(study: Study, row: TrialRow, config: TrialConfig) -> Candidate:
             f"{SCORES}; a study started with --storage keeps its files there"
         )
     shapes, template = shapes_seen(config)
-    return Candidate(
+    return BestOfArm(
         name=row.arm,
         input=config.signal.input,
         fusion=config.model.fusion,
@@ -99,7 +99,7 @@ def _candidate(study: Study, row: TrialRow, config: TrialConfig) -> Candidate:
 
 def pick(search: Search, top: int) -> list[Pick]:
     """Return the best arms' best configurations, and the pick of the one-standard-error rule."""
-    simplest = simplest_of_search(search.candidates, search.study.objective).name
+    simplest = simplest_of_search(search.scored, search.study.objective).name
     return [
         Pick(
             name=row.arm.replace(" / ", "_"), row=row, config=config, simplest=row.arm == simplest

@@ -19,8 +19,8 @@ from study.models import rules
 from study.store.beats_file import read_beats
 from study.store.trial_files import SCORES
 from study.store.trials import EXHAUSTED
-from study.tuning import candidates
-from study.tuning.candidates import Search, pick, read_search, scores_of_arms, space_text
+from study.tuning import confirmation
+from study.tuning.confirmation import Search, pick, read_search, scores_of_arms, space_text
 from tests.builders import (
     checked_space_of,
     small_config,
@@ -72,7 +72,7 @@ def search(tmp_path: Path) -> Search:
 def test_the_best_trial_of_each_arm_is_read_and_placebos_are_not(search: Search) -> None:
     found = [(config.model.fusion, config.model.embed_dim) for _, config in search.best]
     assert found == [("mhca_time", 16), ("film", 8), ("concat", 8)]
-    assert [c.score for c in search.candidates] == [0.55, 0.54, 0.52]
+    assert [c.score for c in search.scored] == [0.55, 0.54, 0.52]
     assert {config.signal.rr for _, config in search.best} == {"real"}
     exhausted = replace(search.study.trials, attrs={EXHAUSTED: True})
     assert search.study.unfinished
@@ -116,4 +116,4 @@ def test_records_that_allow_too_few_partitions_are_told(
     (tmp_path / "beats.npz").write_bytes(stored_beats(small_beats))
     beats, used = read_beats(tmp_path / "beats.npz"), small_folds.fingerprint
     with pytest.raises(UsageError, match="these 6 records allow 1 partition into 2 folds besides"):
-        candidates.fresh_partitions(beats, small_source, used, n_folds=2, n=3)
+        confirmation.fresh_partitions(beats, small_source, used, n_folds=2, n=3)
