@@ -146,8 +146,9 @@ def export(
     from study.data.prepare import prepare_all
     from study.data.source import find_source
     from study.store.folder import study_folder
-    from study.store.plan import StudyPlan, provenance
+    from study.store.plan import StudyPlan
     from study.training.batches import epoch_shape
+    from study.tuning.machine import provenance
     from study.tuning.setup import plan_folds
 
     space = load_space(path)

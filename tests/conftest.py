@@ -18,7 +18,7 @@ import torch
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds, make_folds
-from study.data.prepare import prepare
+from study.data.prepare import prepare, prepare_all
 from study.data.source import Source, synthetic_source
 from study.keys import CLASSES
 from study.models.build_kernels import FOLDER_VARIABLE
@@ -26,6 +26,7 @@ from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.tracking.mlflow_store import connect, find_store
+from study.training.floors import FLOOR_CUT
 from study.tuning.trial import TrialJob
 from tests.builders import MakeArm, arm_of, study_plan, write_split
 from tests.command import fresh_tables, own_surroundings
@@ -115,6 +116,13 @@ def small_source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def small_beats(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> BeatSet:
     """Some 440 beats, cut as daeac."""
     return prepare(small_source, "daeac", "linear", cache_dir=tmp_path_factory.mktemp("beats"))
+
+
+@pytest.fixture(scope="session")
+def floor_beats(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> BeatSet:
+    """The small records, cut for the floors."""
+    cache_dir = tmp_path_factory.mktemp("beats")
+    return prepare_all(small_source, [FLOOR_CUT], cache_dir=cache_dir)[FLOOR_CUT]
 
 
 @pytest.fixture(scope="session")

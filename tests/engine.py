@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
-from study.store import floors
+from study.training import floors
 from study.tuning import session
 from study.tuning.conductor import Conductor
 from study.tuning.ray_tune import Guarded, Listener, ProposalSearcher, Stops, StopSignal

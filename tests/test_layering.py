@@ -41,7 +41,7 @@ HOMES = {
     "torch": {"models", "reporting", "training", "tuning", "sealed"},
     "wfdb": {"data"},
     "matplotlib": {"reporting", "tracking"},
-    "sklearn": {"statistics", "store"},
+    "sklearn": {"statistics", "training"},
 }
 """The only packages that may import each engine."""
 

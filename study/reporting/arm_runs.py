@@ -10,12 +10,13 @@ from study.config import TrialConfig, cut_text
 from study.models import rules
 from study.reporting.arms import arm_configs
 from study.statistics.predictions import ArmRuns, Beats
-from study.store.floors import FLOOR_CUT, FOLDER, StudyFloor, highest_floor
+from study.store.floors import FOLDER, StudyFloor, highest_floor
 from study.store.storage import Storage
 from study.store.study import Study
 from study.store.trial_files import read_predictions
 from study.store.trials import TrialRow
 from study.training.batches import epoch_shape
+from study.training.floors import FLOOR_CUT
 
 
 def arm_runs(study: Study) -> tuple[list[ArmRuns], list[str]]:

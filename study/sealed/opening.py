@@ -42,13 +42,13 @@ from study.sealed.scoring import (
 from study.sealed.tables import Findings
 from study.sealed.training import Prepared, cuts_of
 from study.statistics.predictions import Beats
-from study.store import floors
 from study.store.openings import DS2, Opening, OpeningsLog
-from study.store.plan import git_commit, provenance
+from study.training import floors
 from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine
 from study.training.loop import check_cut
 from study.training.member import predict, seed_inputs
+from study.tuning.machine import git_commit, provenance
 
 Say = Callable[[str], None]
 """Called with a message on progress."""

@@ -34,8 +34,8 @@ from study.sealed.plan import SealedPlan
 from study.sealed.scoring import Scores
 from study.sealed.tables import Findings, result_text
 from study.statistics.predictions import Beats
-from study.store import floors
 from study.store.openings import DS2, EVALUATIONS, RESULT, Opening, OpeningsLog, log_name
+from study.training import floors
 
 REHEARSALS = "rehearsals"
 TABLES, PER_RECORD, PREDICTIONS = "tables.txt", "per_record.csv", "predictions.npz"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, sealed_metric
 from study.sealed.plan import SealedPlan
-from study.sealed.thresholds import Thresholds, ensemble_of
+from study.sealed.thresholds import Thresholds, decisions_at, ensemble_of
 from study.statistics.comparison import compare
 from study.statistics.ec57 import gross_and_average
 from study.statistics.estimates import with_means
@@ -26,7 +26,6 @@ from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.scored import ScoredArms
 from study.training.metrics import DECISIONS
 from study.training.scores import confusions_by_record, rank_within, score
-from study.training.thresholds import decisions_at
 
 Float = NDArray[np.float64]
 

@@ -25,11 +25,11 @@ from study.sealed.plan import Arm, SealedPlan, check_origin
 from study.sealed.records import Records
 from study.sealed.result import EvaluationFolder
 from study.sealed.thresholds import Thresholds, stored_predictions, thresholds_from
-from study.store import floors
-from study.store.plan import git_commit
 from study.store.study import Places, Study
 from study.store.trial_files import WEIGHTS, file_fault
+from study.training import floors
 from study.training.engine import Engine
+from study.tuning.machine import git_commit
 from study.tuning.session import Summary
 from study.tuning.setup import Setup
 from study.wording import plural

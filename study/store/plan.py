@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -226,33 +224,3 @@ def torch_version() -> str:
     Another version may compute other last digits; another build is another device's.
     """
     return metadata.version("torch").partition("+")[0]
-
-
-def provenance(device: str) -> dict[str, str]:
-    """Return git commit, versions and device for the tracker's tags."""
-    packages = ("torch", "ray", "optuna", "mlflow", "numpy", "wfdb")
-    return {
-        "git_commit": git_commit(),
-        "device": device,
-        "host_python": platform.python_version(),
-        **{f"version_{name}": metadata.version(name) for name in packages},
-        "version_study": __version__,
-    }
-
-
-def git_commit() -> str:
-    """Return the commit of this checkout, with +dirty where files differ from it."""
-    here = Path(__file__).parent
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+dirty" if _git(here, "status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _git(folder: Path, *words: str) -> str:
-    # Fixed words, no shell; the user's PATH decides which git runs.
-    done = subprocess.run(  # nosec B603 B607
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()

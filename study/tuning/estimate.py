@@ -18,12 +18,13 @@ from study.keys import UNRANKED
 from study.models.classifier import Classifier, build_model
 from study.spaces.settings import SCREENING_EPOCHS
 from study.spaces.space import Space
-from study.store import floors
+from study.store.floors import stored_floors
 from study.store.plan import StudyPlan
 from study.store.study import Study
 from study.store.trials import Trials
 from study.training.batches import epoch_shape, stand_ins
 from study.training.device import DeviceBeats, Inputs, resolve_device
+from study.training.floors import out_of_fold
 from study.training.member import evaluation_batch
 from study.tuning.setup import Setup
 
@@ -141,12 +142,12 @@ def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
 
 def floor_seconds(setup: Setup, existing: Study | None) -> float:
     """Estimate the seconds that floors take, from the first fold of the slowest one."""
-    if setup.plan.objective == UNRANKED or (existing and floors.stored_floors(existing.folder)):
+    if setup.plan.objective == UNRANKED or (existing and stored_floors(existing.folder)):
         return 0.0
     folds, began = setup.job.folds, time.perf_counter()
     with suppress(StudyError):  # a floor that cannot be fitted is left out, with a note
         first = replace(folds, validation=folds.validation[:1], n_partitions=1)
-        floors.out_of_fold("logistic_regression", setup.floor_beats, first)
+        out_of_fold("logistic_regression", setup.floor_beats, first)
     return (time.perf_counter() - began) * len(folds.validation)
 
 

@@ -1,13 +1,20 @@
-"""The machine that trials run on, from the options of `study.run` and `study.evaluate`."""
+"""The machine that trials run on, from the options of `study.run` and `study.evaluate`.
+
+`provenance` is what the tracker is told of it: commit, versions and device.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
 from argparse import Namespace
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Self
 
+from study import __version__
 from study.data.beat_set import default_cache_dir
 from study.models.build_kernels import FOLDER_VARIABLE
 from study.training.device import resolve_device
@@ -77,3 +84,33 @@ class Machine:
         if self.concurrency and room < self.concurrency:
             print(f"note: --concurrency {self.concurrency}: this machine has room for {room}")
         return room
+
+
+def provenance(device: str) -> dict[str, str]:
+    """Return git commit, versions and device for the tracker's tags."""
+    packages = ("torch", "ray", "optuna", "mlflow", "numpy", "wfdb")
+    return {
+        "git_commit": git_commit(),
+        "device": device,
+        "host_python": platform.python_version(),
+        **{f"version_{name}": metadata.version(name) for name in packages},
+        "version_study": __version__,
+    }
+
+
+def git_commit() -> str:
+    """Return the commit of this checkout, with +dirty where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+dirty" if _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    # Fixed words, no shell; the user's PATH decides which git runs.
+    done = subprocess.run(  # nosec B603 B607
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

@@ -30,7 +30,6 @@ from study.store.floors import study_floors
 from study.store.folder import BEATS, COMMAND, PLUGINS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
-from study.store.plan import provenance
 from study.store.scratch import sweep
 from study.store.study import Places, Study
 from study.store.trials import CLOSED, EXHAUSTED, TRACKER, TrialRow, trials_csv
@@ -38,6 +37,7 @@ from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
 from study.tuning.conductor import Conductor
 from study.tuning.estimate import epochs_left
+from study.tuning.machine import provenance
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.ray_session import place_of, ray_session

@@ -20,10 +20,10 @@ from study.models.plugins.plugin import Plugin, used_by
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
 from study.statistics.findings import classes_in, parts_of
-from study.store.floors import FLOOR_CUT
 from study.store.plan import StudyPlan, torch_version
 from study.store.storage import Storage
 from study.training.engine import Engine, resolve_precision
+from study.training.floors import FLOOR_CUT
 from study.tuning.trial import TrialJob
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from study import __version__
 from study.errors import StudyStateError
 from study.store.folder import PLAN_FILE, study_folder
-from study.store.plan import FORM, StudyPlan, provenance
+from study.store.plan import FORM, StudyPlan
 from tests.builders import refused
 
 
@@ -78,13 +76,3 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path) -> None:
         (tmp_path / PLAN_FILE).write_text(content)
         said = "Expecting property name" if content == "{" else ""
         assert refusal(tmp_path).startswith(f"is not a plan ({said}")
-
-
-def test_provenance_names_commit_device_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    origin = provenance("cpu")
-    assert re.fullmatch(r"[0-9a-f]{40}(\+dirty)?|unknown", origin["git_commit"])
-    assert (origin["device"], origin["version_study"]) == ("cpu", __version__)
-    assert {f"version_{name}" for name in ("torch", "ray", "optuna", "mlflow")} <= set(origin)
-    # As in an image, where there is no checkout.
-    monkeypatch.setenv("GIT_DIR", "/nowhere")
-    assert provenance("cpu")["git_commit"] == "unknown"
