@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING
 from study.command import DONE, as_called, carry_out, leave, one_thread
 from study.config import SAMPLING_RATE_HZ
 from study.data.catalogue import EXTERNAL_LEADS
-from study.errors import DataError, UsageError, listed, read_all
+from study.errors import DataError, MissingDataError, UsageError, listed, read_all
 from study.files import write_whole
 from study.keys import CLASSES, Tag
 from study.options import add_lead, add_plugin, add_tracking_uri, command, set_logging
@@ -50,9 +50,8 @@ from study.wording import SYNTHETIC_MODEL, clock
 
 if TYPE_CHECKING:
     from study.data.one_record import OneRecord
-    from study.models.seed_ensemble import SeedEnsemble
+    from study.models.seed_ensemble import Loaded, SeedEnsemble
     from study.reporting.classified import ClassifiedRecord
-    from study.tracking.registry import Loaded
 
 RECORDS_FAILED = 1
 
@@ -133,7 +132,6 @@ def _length(text: str) -> float:
 def _predict(args: argparse.Namespace) -> int:
     from study.data.one_record import record_path
     from study.data.wfdb_header import require_files
-    from study.tracking.registry import load
 
     # A shell's p01* expands to the header, the signal and the annotations of one record.
     paths = list(dict.fromkeys(record_path(path) for path in args.record))
@@ -142,14 +140,7 @@ def _predict(args: argparse.Namespace) -> int:
     read_all(
         map(str, paths), lambda path: require_files(Path(), path, (".hea",)), folder="--record"
     )
-    # Those of this folder's studies too: a model may have been trained by one.
-    plugins = [*args.plugin, *sorted(Path.cwd().glob(f"{STUDIES}/*/{PLUGINS}/*.py"))]
-    model = load(
-        args.model,
-        workspace=Path.cwd(),
-        tracking_uri=args.tracking_uri,
-        plugins=plugins,
-    )
+    model = _load(args)
     _print_model(model)
     code = DONE
     for path in paths:
@@ -159,6 +150,27 @@ def _predict(args: argparse.Namespace) -> int:
             code = RECORDS_FAILED
             print(as_called(f"error: {error}"), file=sys.stderr)
     return code
+
+
+def _load(args: argparse.Namespace) -> Loaded:
+    """Return the model that is asked for: the shipped one, that of a file, or a registered one."""
+    from study.models.seed_ensemble import Loaded
+
+    if args.model is None:
+        return Loaded.shipped()
+    from study.tracking import registry
+
+    # Those of this folder's studies too: a model may have been trained by one.
+    plugins = [*args.plugin, *sorted(Path.cwd().glob(f"{STUDIES}/*/{PLUGINS}/*.py"))]
+    path = Path(args.model)
+    is_path = "/" in args.model or path.suffix == ".pt" or path.is_file()
+    if args.model.startswith(registry.ADDRESS) or not is_path:
+        return registry.load(
+            args.model, workspace=Path.cwd(), tracking_uri=args.tracking_uri, plugins=plugins
+        )
+    if not path.is_file():
+        raise MissingDataError(f"--model {path}: no such file; {registry.HOW}")
+    return Loaded.at(path, path.name, plugins)
 
 
 def _check_outputs(paths: Sequence[Path], args: argparse.Namespace) -> None:

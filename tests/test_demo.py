@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from study import demo
-from study.models.seed_ensemble import SeedEnsemble
-from study.tracking.registry import SHIPPED
+from study.models.seed_ensemble import SHIPPED, SeedEnsemble
 from tests.command import here
 
 COUNTS = "N 202, S 15, V 10, F 0"

@@ -168,6 +168,8 @@ def test_one_name_twice_and_no_model_are_refused(run: Run, workspace: Path, reco
     assert run(records / "p01", workspace / "p01.hea", *MODEL) == Ended(2, "", twice)
     none = f"error: --model: there is no MLflow store at sqlite:///{workspace}/mlflow.db; {HOW}\n"
     assert run(records / "p01", "--model", "svt") == Ended(2, "", none)
+    none = f"error: --model models/none.pt: no such file; {HOW}\n"
+    assert run(records / "p01", "--model", "models/none.pt") == Ended(2, "", none)
     assert [path.name for path in workspace.iterdir()] == ["model.pt"]
 
 

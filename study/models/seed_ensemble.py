@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from study.config import TrialConfig
-from study.errors import CheckpointError, ConfigError
+from study.errors import CheckpointError, ConfigError, PluginError
 from study.files import archive_fault
 from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
@@ -39,6 +39,9 @@ _READABLE = (FORMAT, "0.1.0")
 
 CHAMPION = "champion.pt"
 """The shipped model; champion.md beside it is its card, `study.champion` makes both."""
+
+SHIPPED = "the shipped champion"
+"""Origin of the model that is part of this package."""
 
 _BATCH = 128
 """Beats of a pass: it is quickest where activations fit a core's cache."""
@@ -218,3 +221,24 @@ def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: halves[name] if torch.equal(halves[name].to(values.dtype), values) else values
         for name, values in state.items()
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """An ensemble, and where it came from."""
+
+    ensemble: SeedEnsemble  # the networks
+    origin: str  # one line for titles: the shipped one, a file, or name and version
+
+    @classmethod
+    def shipped(cls) -> Loaded:
+        """Return the champion that is part of this package."""
+        return cls(ensemble=SeedEnsemble.shipped(), origin=SHIPPED)
+
+    @classmethod
+    def at(cls, file: Path, origin: str, plugins: Iterable[Path] = ()) -> Loaded:
+        """Read a file, as `SeedEnsemble.at` does; errors name the origin."""
+        try:
+            return cls(ensemble=SeedEnsemble.at(file, plugins), origin=origin)
+        except (CheckpointError, PluginError) as error:
+            raise type(error)(f"--model {origin}: {error}") from error

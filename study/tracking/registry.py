@@ -21,19 +21,11 @@ import numpy as np
 
 import study
 from study.data.reference.templates import template_text
-from study.errors import (
-    CheckpointError,
-    MissingDataError,
-    PluginError,
-    StoreAwayError,
-    TrackingError,
-    UsageError,
-    unknown,
-)
+from study.errors import StoreAwayError, TrackingError, UsageError, unknown
 from study.keys import CLASSES, Tag
 from study.models import rules, served
 from study.models.plugins.plugin import used_by
-from study.models.seed_ensemble import SeedEnsemble
+from study.models.seed_ensemble import Loaded, SeedEnsemble
 from study.models.served import input_widths
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import origin
@@ -43,9 +35,6 @@ from study.tracking.view import quoted
 
 CHAMPION = "champion"
 """Alias of the version that was registered last."""
-
-SHIPPED = "the shipped champion"
-"""Origin of the model that is part of this package."""
 
 KIND = "model"
 """Value of the tag `kind` of a run that holds a model."""
@@ -59,7 +48,9 @@ HOW = (
     "--model the shipped champion is used"
 )
 
-_REGISTERED = "models:/"
+ADDRESS = "models:/"
+"""What MLflow writes before the name of a registered model."""
+
 _DATA = "data"
 """Folder of a version with the ensemble's file, and the plug-ins that its networks are from."""
 
@@ -246,66 +237,38 @@ def aliases_of(mlflow: Any) -> dict[str, Mapping[str, str]]:
             return aliases
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """An ensemble and where it came from."""
-
-    ensemble: SeedEnsemble  # the networks
-    origin: str  # one line for titles: name and version, or the file
-
-
 def load(
-    reference: str | None,
+    reference: str,
     *,
     workspace: Path,
     tracking_uri: str | None = None,
     plugins: Iterable[Path] = (),
 ) -> Loaded:
-    """Return the shipped ensemble, that of a file, or of a registered model.
+    """Return the ensemble of a registered model.
 
     Args:
-        reference: None for the shipped one; path of a file; `NAME@ALIAS`, `NAME@VERSION`, or
-            `NAME`, which is its champion; also as MLflow writes them, after `models:/`.
+        reference: `NAME@ALIAS`, `NAME@VERSION`, or `NAME`, which is its champion; also as MLflow
+            writes them, after `models:/`.
         workspace: Folder of the study.
         tracking_uri: As in `find_store`.
         plugins: Files; among them, or beside the model's file, are those that its networks are
             from, if any is.
 
     Raises:
-        MissingDataError: If it is a path, and there is no such file.
         UsageError: If there is no such model, alias or version.
-        CheckpointError: If the file is damaged, or of another version of this package.
+        CheckpointError: If its file is damaged, or of another version of this package.
         PluginError: If a plug-in of its networks is missing, or cannot be used.
         TrackingError: If the store cannot be used.
     """
-    if reference is None:
-        return Loaded(ensemble=SeedEnsemble.shipped(), origin=SHIPPED)
-    registered = reference.removeprefix(_REGISTERED)
-    if registered == reference and _is_path(reference):
-        path = Path(reference)
-        if not path.is_file():
-            raise MissingDataError(f"--model {reference}: no such file; {HOW}")
-        return _loaded(path, path.name, plugins)
     store = find_store(tracking_uri, workspace)
     if not store.exists():
         raise UsageError(f"--model: there is no MLflow store at {store.shown}; {HOW}")
     with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
         with _advised(), explained(store):
             mlflow = connect(store)
-            name, version = _resolved(mlflow, registered)
+            name, version = _resolved(mlflow, reference.removeprefix(ADDRESS))
             file = _downloaded(mlflow, store, name, version, Path(folder))
-        return _loaded(file, f"{name} version {version}", plugins)
-
-
-def _loaded(file: Path, origin: str, plugins: Iterable[Path]) -> Loaded:
-    try:
-        return Loaded(ensemble=SeedEnsemble.at(file, plugins), origin=origin)
-    except (CheckpointError, PluginError) as error:
-        raise type(error)(f"--model {origin}: {error}") from error
-
-
-def _is_path(reference: str) -> bool:
-    return "/" in reference or reference.endswith(".pt") or Path(reference).is_file()
+        return Loaded.at(file, f"{name} version {version}", plugins)
 
 
 def _resolved(mlflow: Any, reference: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from study.config import ModelConfig, SignalSpec, TrialConfig
-from study.errors import MissingDataError, TrackingError, UsageError
+from study.errors import TrackingError, UsageError
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
@@ -142,8 +142,6 @@ def test_unknown_models_are_refused_with_the_known_ones(workspace: Path) -> None
         f"{NAME}@7": f"--model {NAME}: unknown version '7'; known: 1, 2.",
     }.items():
         assert refused(UsageError, load, reference, workspace=workspace).startswith(message)
-    said = refused(MissingDataError, load, "models/none.pt", workspace=workspace)
-    assert said == f"--model models/none.pt: no such file; {HOW}"
 
 
 def test_a_registry_that_is_empty_has_lost_files_or_a_version_more(
