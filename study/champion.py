@@ -5,7 +5,8 @@
 
 The arm is trained anew, with fresh seeds, on all records that its study saw: of MIT-BIH those of
 DS1, never DS2. Probabilities are calibrated on the study's out-of-fold predictions. The file has
-weights and settings, and no code; a model card beside it gives data, licence, figures and limits.
+weights and settings, and no code; a model card beside it gives data, licence, figures and limits,
+and a copy of a plug-in that its network is from lies there too.
 The shipped champion was made by:
 
   python -m study.run --space recipe
@@ -25,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.command import DONE, carry_out, leave, one_thread
-from study.errors import StudyStateError, UsageError, unknown
-from study.files import write_whole
+from study.errors import StudyStateError, UsageError, listed, unknown
+from study.files import output_fault, write_whole
 from study.keys import Tag
 from study.options import add_records, add_verbosity, command, set_logging
 from study.wording import plural, trained_on
@@ -79,6 +80,8 @@ def _output(args: argparse.Namespace) -> Path:
     output: Path = args.output or Path(f"{args.arm}.pt")
     if output.suffix != ".pt":
         raise UsageError(f"--output: must end in .pt, as a model's file does, got {output}")
+    if fault := output_fault(output):
+        raise UsageError(f"--output: {fault}")
     return output
 
 
@@ -92,6 +95,7 @@ def _make(args: argparse.Namespace) -> int:
     output = _output(args)
     study = Study.open(Path.cwd(), args.study).readable()
     config, runs = _arm(study, args.arm)
+    copies = _copies_of_plugins(config, output)
     source = source_asked(args)
     beats = _beats(study, source, config)
     found = evidence(study.beats, runs, study.objective)
@@ -109,8 +113,30 @@ def _make(args: argparse.Namespace) -> int:
     write_whole(output, content)
     card = output.with_suffix(".md")
     write_whole(card, model_card(ensemble, found, source.databases, size=len(content)))
-    print(f"{output}: {parts_of_arm(config)}, {len(content) / 1000:.0f} kB; card: {card}")
+    for file, text in copies.items():
+        write_whole(file, text)
+    beside = "".join(f"; plug-in: {file}" for file in copies)
+    print(f"{output}: {parts_of_arm(config)}, {len(content) / 1000:.0f} kB; card: {card}{beside}")
     return DONE
+
+
+def _copies_of_plugins(config: TrialConfig, output: Path) -> dict[Path, str]:
+    """Return the plug-ins to write beside a model, which is read with them, and their texts.
+
+    Raises:
+        UsageError: If another file is in the place of one.
+    """
+    from study.models.plugins.plugin import Plugin, used_by
+
+    plugins = {output.with_name(plugin.file): plugin for plugin in used_by(config.model)}
+    faults = [
+        f"{file}: is another plug-in than the arm's (digest {plugin.digest}); name another folder"
+        for file, plugin in plugins.items()
+        if file.exists() and Plugin.at(file) != plugin
+    ]
+    if faults:
+        raise UsageError(listed("--output", faults))
+    return {file: plugin.text for file, plugin in plugins.items()}
 
 
 def _arm(study: Study, name: str) -> tuple[TrialConfig, ArmRuns]:

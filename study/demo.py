@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study.command import DONE, as_called, carry_out, leave, one_thread
+from study.errors import UsageError
+from study.files import output_fault
 from study.options import command, set_logging
 
 NAME, DURATION_S = "demo", 180.0
@@ -46,6 +48,8 @@ def _demo(args: argparse.Namespace) -> int:
     from study import predict
     from study.data.synthetic import write_records
 
+    if fault := output_fault(args.out, folder=True):
+        raise UsageError(f"--out: {fault}")
     print("MADE UP: a program drew this record; what follows says nothing about patients")
     write_records(args.out / "record", names=(NAME,), duration_s=DURATION_S)
     record, out = str(args.out / "record" / NAME), str(args.out)

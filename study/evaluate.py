@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, as_called, carry_out, leave
 from study.errors import UsageError
+from study.files import output_fault
 from study.keys import EXPERIMENTS
 from study.options import set_logging
 from study.sealed.arguments import check, parser
@@ -96,6 +97,8 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
 
     name = args.write_plan
     path = args.output or Path(f"{name}_test.toml")
+    if fault := output_fault(path, new=True):
+        raise UsageError(f"--output: {fault}")
     proposal = propose(
         workspace, name, arms=args.arms, train_on=args.on, storage_url=args.study_storage
     )
@@ -106,13 +109,9 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     )
     lines = [line for text in remarks for line in textwrap.wrap(text, 95)]
     comments = "\n".join([proposal.command(path), *lines])
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(plan.text(comments))
-    except FileExistsError:
-        raise UsageError(
-            f"{path}: is there already, and a plan is never overwritten; give another --output"
-        ) from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(plan.text(comments))
     contrasts = ", ".join(f"{first} - {second}" for first, second in plan.test.contrasts)
     print(f"{path}: plan {plan.title}")
     for development, arms in plan.developments.items():
@@ -129,10 +128,11 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
     from study.sealed.plan import load_plan
     from study.sealed.session import Session
 
-    session = Session(args=args, plan=load_plan(args.plan, args.plugin), workspace=workspace)
+    plan = load_plan(args.plan, args.plugin, workspace)
+    session = Session(args=args, plan=plan, workspace=workspace)
     if args.records is not None and args.test is None:
         return _on_records(session)
-    plan, folder, log = session.plan, session.folder, session.log
+    folder, log = session.folder, session.log
     if args.register is not None:
         return _register(session)
     opening = None if args.again or args.dry_run else folder.last_result(log, plan)

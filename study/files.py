@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -50,6 +51,30 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
+
+
+def output_fault(path: Path, *, folder: bool = False, new: bool = False) -> str:
+    """Return why an output cannot be written, or an empty string; leaves no trace.
+
+    A command asks before the work whose result is to go there.
+
+    Args:
+        path: The file, or the folder of several files.
+        folder: Whether it is a folder.
+        new: Whether there may be none yet, as it is never replaced.
+    """
+    place = path if folder else path.parent
+    try:
+        if new and path.exists():
+            return f"{path}: is there already, and is never replaced; name another"
+        if path.exists() and path.is_dir() is not folder:
+            return f"{path}: must be a {'folder' if folder else 'file'}; name another"
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            return ""
+    except OSError as error:
+        return f"{path}: cannot be written ({place}: {_reason(error, path)}); name another place"
 
 
 @contextmanager

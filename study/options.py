@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +23,22 @@ Group = argparse._ActionsContainer
 class _Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line; argparse prints every option before it."""
 
+    def parse_known_args(
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Refuse misspelt options before anything else, and name the nearest one of each."""
+        words = list(sys.argv[1:] if args is None else args)
+        names = [word.partition("=")[0] for word in takewhile("--".__ne__, words)]
+        options = [name for name in names if name.startswith("--") and " " not in name]
+        unknown = [name for name in options if name not in self._option_string_actions]
+        if unknown:
+            self.error(f"unrecognized arguments: {', '.join(map(self._with_hint, unknown))}")
+        return super().parse_known_args(words, namespace)
+
+    def _with_hint(self, name: str) -> str:
+        near = get_close_matches(name, self._option_string_actions, n=1)
+        return f"{name} (did you mean {near[0]}?)" if near else name
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")
 
@@ -30,6 +49,8 @@ def command(name: str, description: str | None, epilog: str = "") -> argparse.Ar
         prog=as_called(f"python -m study.{name}"),
         description=as_called(description or ""),
         epilog=as_called(epilog),
+        # A shortened option could come to mean another one when an option is added.
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -38,7 +59,7 @@ def add_machine(options: Group, trials: str) -> None:
     """Add the options for the machine; `trials` is the command's word for its trials."""
     options.add_argument(
         "--concurrency",
-        type=whole_number,
+        type=_one_or_more,
         metavar="N",
         help=f"{trials} at once (default: one a core)",
     )
@@ -145,6 +166,12 @@ def add_records(group: Group) -> None:
         help="TOML file that says which --records to use (see "
         f"`{as_called('python -m study.data')} --help`)",
     )
+
+
+def _one_or_more(text: str) -> int:
+    if (number := whole_number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 or more")
+    return number
 
 
 def whole_number(text: str) -> int:

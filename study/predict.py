@@ -42,7 +42,7 @@ from study.command import DONE, as_called, carry_out, leave, one_thread
 from study.config import SAMPLING_RATE_HZ
 from study.data.catalogue import EXTERNAL_LEADS
 from study.errors import DataError, MissingDataError, UsageError, listed, read_all
-from study.files import write_whole
+from study.files import output_fault, write_whole
 from study.keys import CLASSES, Tag
 from study.options import add_lead, add_plugin, add_tracking_uri, command, set_logging
 from study.store.folder import PLUGINS, STUDIES
@@ -131,15 +131,12 @@ def _length(text: str) -> float:
 
 def _predict(args: argparse.Namespace) -> int:
     from study.data.one_record import record_path
-    from study.data.wfdb_header import require_files
 
     # A shell's p01* expands to the header, the signal and the annotations of one record.
     paths = list(dict.fromkeys(record_path(path) for path in args.record))
     _check_outputs(paths, args)
     # Before the model is read: a mistyped path is the likeliest error.
-    read_all(
-        map(str, paths), lambda path: require_files(Path(), path, (".hea",)), folder="--record"
-    )
+    read_all(map(str, paths), _require_record, folder="--record")
     model = _load(args)
     _print_model(model)
     code = DONE
@@ -173,6 +170,17 @@ def _load(args: argparse.Namespace) -> Loaded:
     return Loaded.at(path, path.name, plugins)
 
 
+def _require_record(name: str) -> None:
+    """Refuse what is no record: the likeliest slips are a mistyped path and a folder of records."""
+    from study.data.wfdb_header import require_files
+
+    if Path(name).is_dir():
+        first = min(Path(name).glob("*.hea"), default=None)
+        hint = f"name a record in it, as {first.with_suffix('')}" if first else "without a record"
+        raise MissingDataError(f"is a folder; {hint}", name)
+    require_files(Path(), name, (".hea",))
+
+
 def _check_outputs(paths: Sequence[Path], args: argparse.Namespace) -> None:
     """Refuse, before any computation, to write a file twice or over an existing one."""
     out: Path = args.out
@@ -185,8 +193,8 @@ def _check_outputs(paths: Sequence[Path], args: argparse.Namespace) -> None:
         faults.append(
             f"{existing}: already there; --overwrite replaces, --out DIR writes elsewhere"
         )
-    if out.exists() and not out.is_dir():
-        faults.append(f"{out}: must be a folder")
+    if fault := output_fault(out, folder=True):
+        faults.append(fault)
     if faults:
         raise UsageError(listed("--out", faults))
 

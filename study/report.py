@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.command import DONE, carry_out, leave, one_thread, seldom
-from study.errors import TrackingError
-from study.files import write_whole
+from study.errors import TrackingError, UsageError
+from study.files import output_fault, write_whole
 from study.options import add_tracker, add_verbosity, command, set_logging
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def _report(args: argparse.Namespace) -> int:
     )  # Imported late: a wrong study name is reported at once.
 
     output = args.output or study.folder / REPORT
+    if fault := output_fault(output, folder=True):
+        raise UsageError(f"--output: {fault}")
     results = write_page(study, output, say)
     if not args.no_track:
         _keep_page(args, results, output)

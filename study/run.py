@@ -126,7 +126,17 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
         raise UsageError("--retry-failed: means something with --resume only")
     if not args.space:
         raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
+    if args.start_from:
+        _require_study(args.start_from)
     return _run(args, began)
+
+
+def _require_study(name: str) -> None:
+    """Refuse a study that is not there, before records are prepared."""
+    from study.store.folder import study_folder
+    from study.store.plan import StudyPlan
+
+    StudyPlan.load(study_folder(Path.cwd(), name))
 
 
 def _meant(word: str) -> str:
@@ -209,7 +219,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         from study.tuning.dry_run import plan_lines
 
         for line in plan_lines(setup, at_once, existing, run_branches=args.verbose):
-            print(line)
+            print(as_called(line))
         return DONE
     epoch_s = _header(setup, at_once, existing) if announced else math.nan
     from study.tuning.session import Options, run_study  # what is above needs no Ray
@@ -342,6 +352,7 @@ def _load_plugins(args: argparse.Namespace) -> None:
 
 
 def _space(args: argparse.Namespace) -> Space:
+    from study.data.source import patients_asked
     from study.spaces.load import load_space, override, rehearsal
 
     _load_plugins(args)
@@ -355,6 +366,7 @@ def _space(args: argparse.Namespace) -> Space:
         )
     return override(
         rehearsal(space) if args.quick else space,
+        patients_asked(args),
         trials=args.trials,
         epochs=args.epochs,
         folds=args.folds,

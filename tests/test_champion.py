@@ -8,27 +8,31 @@ import pytest
 
 from study import champion
 from study.models.seed_ensemble import SeedEnsemble
-from tests.command import Ended, here
+from tests.builders import low_rank
+from tests.command import Ended, fresh_tables, here
 from tests.studies import Studies
 
 SPACE = """
 description = "Two fusions"
-compare = { draws = 1, seeds = 2, folds = 2, reference = "film", contrasts = [] }
+compare = { draws = 1, seeds = 2, folds = 2, reference = "own", contrasts = [] }
 fixed = { input = "opt1", embed_dim = 8, epochs = 1, normal_beats_per_epoch = 50 }
-arms = [{ name = "film", fusion = "film" }, { name = "sum", fusion = "expert_sum" }]
+arms = [{ name = "own", fusion = "low_rank" }, { name = "sum", fusion = "expert_sum" }]
 """
 
 
 @pytest.fixture(scope="module")
 def workspace(studies: Studies) -> Path:
     (studies.folder / "two.toml").write_text(SPACE)
-    assert studies.here("two", "two", "--no-track").code == 0
+    (studies.folder / "low_rank.py").write_text(low_rank())
+    with fresh_tables():
+        studies.here("two", "two", "--no-track", "--plugin", "low_rank.py").succeeded()
     return studies.folder
 
 
 def made(workspace: Path, *words: str) -> Ended:
     records = ("--records", "records", "--split", "split.toml")
-    return here(workspace, ["--study", "two", *records, *words], champion.main)
+    with fresh_tables():
+        return here(workspace, ["--study", "two", *records, *words], champion.main)
 
 
 def test_an_arm_becomes_a_calibrated_model_with_a_card(workspace: Path) -> None:
@@ -49,7 +53,19 @@ def test_an_arm_becomes_a_calibrated_model_with_a_card(workspace: Path) -> None:
 
 
 def test_what_cannot_become_one_is_refused(workspace: Path) -> None:
-    unknown = "--arm: unknown arm with a complete trial 'summ'; known: film, sum."
+    unknown = "--arm: unknown arm with a complete trial 'summ'; known: own, sum."
     assert unknown in made(workspace, "--arm", "summ").err
     refused = made(workspace, "--arm", "sum", "--output", "a.bin")
     assert (refused.code, "--output: must end in .pt" in refused.err) == (2, True)
+    refused = made(workspace, "--arm", "sum", "--output", "two.toml/a.pt")
+    assert "--output: two.toml/a.pt: cannot be written (two.toml: Not a dir" in refused.err
+
+
+def test_a_plug_in_lies_beside_its_model_and_replaces_no_other_file(workspace: Path) -> None:
+    words = ("--arm", "own", "--seeds", "1", "--output", "made/own.pt")
+    assert "; plug-in: made/low_rank.py\n" in made(workspace, *words).succeeded().out
+    with fresh_tables():
+        assert SeedEnsemble.at(workspace / "made/own.pt").config.model.fusion == "low_rank"
+    (workspace / "made/low_rank.py").write_text("# my own")
+    refused = made(workspace, *words)
+    assert "--output: made/low_rank.py: is another plug-in than the arm's (" in refused.err

@@ -84,6 +84,7 @@ def test_its_models_are_tested_registered_and_used(walked: Studies, tmp_path: Pa
     plan = folder / "low_rank_test.toml"
     plan.write_text(re.sub("(resamples|permutations) = .*", r"\1 = 100", plan.read_text()))
     printed = planned.out.split("python -m study.evaluate ")[1].split()
+    assert printed == ["--plan", "low_rank_test.toml"]
     test = ["--test", "tiny", "--records", str(own), "--split", str(split), "--no-track"]
     with in_sealed_workspace(folder, tmp_path):
         for more, said in ((test, "opened 1 time"), (["--register", "lr"], "DS2: none: ")):

@@ -139,11 +139,17 @@ def test_files_are_replaced_only_when_asked(run: Run, workspace: Path, records: 
 def test_a_bad_record_does_not_stop_the_others(run: Run, workspace: Path, records: Path) -> None:
     missing = f"error: {records}/p99: no .hea file\n"
     assert run(records / "p99", records / "p01", *MODEL) == Ended(2, "", missing)
+    folder = f"error: {records}: is a folder; name a record in it, as {records}/p01\n"
+    assert run(records, *MODEL) == Ended(2, "", folder)
     (workspace / "p03.hea").touch()
     ended = run("p03", records / "p01", *MODEL, "--plot-from", "0:05")
     assert (ended.code, ended.err[:43]) == (1, "error: p03.hea: cannot be read as a WFDB he")
     assert (workspace / "predictions" / "p01.png").stat().st_size > 20_000
     ended = run(records / "p01", *MODEL, "--out", "other", "--plot-from", "1:00")
+    lead = run(records / "p01", *MODEL, "--lead", "III", "--overwrite")
+    accepted = "must have a lead that is accepted, best first: III; got II, V5"
+    said = f"error: {records}/p01.hea: {accepted}; give one that it has, as in --lead II\n"
+    assert (lead.code, lead.err) == (1, said)
     message = "error: record p01: --plot-from: must be before its end at 40 s, got 60 s\n"
     assert (ended.code, ended.err) == (1, message)
     assert not (workspace / "other").exists()
@@ -166,6 +172,8 @@ def test_sealed_records_are_refused_and_trained_ones_told(
 def test_one_name_twice_and_no_model_are_refused(run: Run, workspace: Path, records: Path) -> None:
     twice = "error: --out: two records would write predictions/p01.csv\n"
     assert run(records / "p01", workspace / "p01.hea", *MODEL) == Ended(2, "", twice)
+    place = "error: --out: model.pt: must be a folder; name another\n"
+    assert run(records / "p01", *MODEL, "--out", "model.pt") == Ended(2, "", place)
     none = f"error: --model: there is no MLflow store at sqlite:///{workspace}/mlflow.db; {HOW}\n"
     assert run(records / "p01", "--model", "svt") == Ended(2, "", none)
     none = f"error: --model models/none.pt: no such file; {HOW}\n"

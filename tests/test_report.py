@@ -82,6 +82,8 @@ def test_a_tracker_that_cannot_be_used_takes_no_page_away(workspace: Path, tmp_p
     ended = told("--output", str(tmp_path), "--tracking-uri", "nonsense://there")
     assert (ended.code, ended.out) == (0, f"{tmp_path / PAGE}\n")
     assert (tmp_path / PAGE).exists()
+    refused = Ended(2, "", "error: --output: attention.toml: must be a folder; name another\n")
+    assert told("--output", "attention.toml") == refused
 
 
 def test_what_is_gone_or_damaged_is_told_on_the_page_or_as_an_error(folder: Path) -> None:

@@ -21,6 +21,7 @@ from study.command import DONE, as_called, carry_out
 from study.data.catalogue import CATALOGUE
 from study.data.split_file import FORM, write_split
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
+from study.files import output_fault
 from study.keys import CLASSES, SYMBOLS
 from study.options import add_records, command
 from study.wording import UNDEFINED, aligned, plural
@@ -92,8 +93,11 @@ def _report(arguments: argparse.Namespace) -> int:
             )
         if arguments.write_split and not proposes:
             raise UsageError("--write-split: goes with --records alone, which it is made of")
+        written: Path | None = arguments.write_split
+        if written and (fault := output_fault(written, new=True)):
+            raise UsageError(f"--write-split: {fault}")
         if proposes:
-            lines, usable = list(_proposed(records_dir, arguments.write_split)), True
+            lines, usable = list(_proposed(records_dir, written)), True
         elif not arguments.check:
             lines, usable = _shown(source_asked(arguments)), True
         else:

@@ -102,6 +102,15 @@ def published_holdout(record_names: Sequence[str]) -> Folds:
     return _folds(PUBLISHED, record_names, [list(PUBLISHED_VALIDATION)])
 
 
+def folds_fault(n_folds: int, n_patients: int) -> str:
+    """Return why so many patients cannot be shared out over folds, or an empty string."""
+    if n_patients < 2:
+        return f"folds: need 2 or more patients, got {n_patients}"
+    if not 2 <= n_folds <= n_patients:
+        return f"folds: must be in [2, {n_patients}] for {n_patients} patients, got {n_folds}"
+    return ""
+
+
 def all_records(record_names: Sequence[str]) -> Folds:
     """Return the folds of a sealed test: every record trains the one member of a seed."""
     return _folds(ALL, record_names, [[]])
@@ -137,12 +146,8 @@ def make_folds(
     """
     patient_names = [patients.get(name, name) for name in record_names]
     names = sorted(set(patient_names))
-    if len(names) < 2:
-        raise DataError(f"folds: need 2 or more patients, got {len(names)}")
-    if not 2 <= n_folds <= len(names):
-        raise DataError(
-            f"folds: must be in [2, {len(names)}] for {len(names)} patients, got {n_folds}"
-        )
+    if fault := folds_fault(n_folds, len(names)):
+        raise DataError(fault)
     unit_of = np.array([names.index(name) for name in patient_names])
     groups = _groups(counts, unit_of, databases)
     rng = np.random.default_rng(np.random.SeedSequence([n_folds, partition_seed]))

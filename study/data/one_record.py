@@ -94,7 +94,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
     path = record_path(path)
     folder, name = path.parent, path.name
     checksums = record_checksums(folder, name, annotated=False)
-    lead = read_lead(folder, name, rules=external_rules(leads))
+    lead = read_lead(folder, name, rules=external_rules(leads), by_option=True)
     annotations = None if detect else _annotated(folder, lead)
     beats = annotations or _detected(lead)
     unlabelled = np.full(len(beats.beat_samples), _NO_LABEL)

@@ -36,6 +36,7 @@ from study.errors import (
     UsageError,
     listed,
     read_all,
+    unknown,
 )
 from study.wording import listing
 
@@ -109,6 +110,20 @@ def source_asked(options: Namespace) -> Source:
     )
 
 
+def patients_asked(options: Namespace) -> int:
+    """Return how many patients the records have that options ask for, before one is read.
+
+    Raises:
+        StudyError: As `find_source` does for options and split files.
+    """
+    check_options(options.data, options.data_dir, options.records, options.split)
+    if options.split is not None:
+        split = load_split(options.split)
+        return len({split.patients[name] for name in split.development})
+    databases = (MITDB,) if options.data == SYNTHETIC else _databases(options.data)
+    return sum(len({d.patient_of[name] for name in d.development}) for d in databases)
+
+
 def find_source(
     *,
     data: str = "mitdb",
@@ -140,7 +155,7 @@ def find_source(
     if data == SYNTHETIC:
         asked = f"--data {SYNTHETIC}"
         return _synthetic(workspace, f"{asked} asks for them", f"leave {asked} out.")
-    databases = databases_of(data)
+    databases = _databases(data)
     given = given_folders(databases, data_dirs)
     sources = []
     for database in databases:
@@ -156,6 +171,13 @@ def find_source(
                 f"({error}); give --data-dir {database.name}=DIR or {database.variable}"
             ) from error
     return joined(sources)
+
+
+def _databases(data: str) -> tuple[Database, ...]:
+    if "+" not in data and data not in CATALOGUE:
+        known = [*CATALOGUE, SYNTHETIC]
+        raise UsageError(f"--data {data}: {unknown('database', data, known)}")
+    return databases_of(data)
 
 
 def _find(database: Database, given: Path | None, workspace: Path) -> Source:

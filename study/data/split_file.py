@@ -82,16 +82,14 @@ def write_split(path: Path, split: Split) -> None:
     """Write a split file of records for development, each a patient, with advice.
 
     Raises:
-        ConfigError: If there is a file already.
+        FileExistsError: If there is a file already.
     """
     lines = [f"name = {json.dumps(split.name)}"]
     lines.append(f"development = {json.dumps(split.development, indent=2)}")
     lines += [f"lead = {json.dumps(lead)}" for lead in split.leads]
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(_ADVICE + "\n".join(lines) + "\n")
-    except FileExistsError as error:
-        raise ConfigError(f"{path}: is there already; give another file") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(_ADVICE + "\n".join(lines) + "\n")
 
 
 def load_split(path: Path) -> Split:
@@ -104,7 +102,9 @@ def load_split(path: Path) -> Split:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MissingDataError("no such split file", path) from error
+        raise MissingDataError(
+            "no such split file; `python -m study.data --records DIR` says how to write one", path
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     faults = [unknown("key", key, _KEYS) for key in values if key not in _KEYS]

@@ -6,6 +6,7 @@ found. `wfdb` is imported where it is used: a study with cached beats never need
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -97,8 +98,10 @@ def annotations_of(
     )
 
 
-def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
+def read_lead(folder: Path, name: str, *, rules: ReadingRules, by_option: bool = False) -> Lead:
     """Read the accepted lead of one record, without annotations.
+
+    `by_option` says that the user names a lead by --lead, and has no split file.
 
     Raises:
         ChecksumError: If the signal does not have the checksum that its header states.
@@ -106,7 +109,7 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
             truncated or cannot be read, or the signal is constant or not finite.
     """
     header = read_header(folder, name)
-    channel, lead = accepted_lead(header, rules)
+    channel, lead = accepted_lead(header, rules, by_option=by_option)
     signal_mv = _read_signal(header, channel)
     missing = ~np.isfinite(signal_mv)
     if missing.any():
@@ -138,8 +141,12 @@ def to_record(lead: Lead, annotations: Annotations) -> Record:
     )
 
 
-def accepted_lead(header: Header, rules: ReadingRules) -> tuple[int, str]:
+def accepted_lead(
+    header: Header, rules: ReadingRules, *, by_option: bool = False
+) -> tuple[int, str]:
     """Return the channel of the best lead that the rules accept, and its name as they have it.
+
+    `by_option` is as in `read_lead`.
 
     Raises:
         DataError: If they accept none of the leads, or not its sampling rate.
@@ -151,9 +158,11 @@ def accepted_lead(header: Header, rules: ReadingRules) -> tuple[int, str]:
             _check_rate(header, channel, rules)
             return channel, lead
     leads, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
-    hint = (
-        "" if rules.sampling_rate_hz else '; write lead = "..." in the split file, or give --lead'
-    )
+    hint = ""
+    if by_option and header.leads:
+        hint = f"; give one that it has, as in --lead {shlex.quote(header.leads[0])}"
+    elif rules.sampling_rate_hz is None:
+        hint = '; write lead = "..." in the split file, or give --lead'
     raise DataError(
         f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
         header.path,

@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from study.config import TrialConfig
+from study.config import OWN_OPTIONS, TrialConfig
 from study.errors import CheckpointError, ConfigError, PluginError
 from study.files import archive_fault
 from study.keys import CLASSES
+from study.models.backbone import BACKBONES
 from study.models.classifier import Classifier, build_model
+from study.models.declared import names_of
+from study.models.fusion import FUSIONS
 from study.models.plugins.plugin import require, used_by
 
 FORMAT = "2"
@@ -143,14 +146,17 @@ class SeedEnsemble:
 
     def content(self) -> bytes:
         """Return the content of its file."""
-        buffer = io.BytesIO()
-        plugins = {plugin.name: plugin.digest for plugin in used_by(self.config.model)}
+        buffer, model = io.BytesIO(), self.config.model
+        plugins = {plugin.name: plugin.digest for plugin in used_by(model)}
+        # Options of a plug-in that it does not use would be unknown to who reads it.
+        others = OWN_OPTIONS.keys() - names_of(FUSIONS[model.fusion])
+        others -= names_of(BACKBONES[model.backbone])
         torch.save(
             {
                 **({"plugins": plugins} if plugins else {}),
                 "version": FORMAT,
                 "classes": list(CLASSES),
-                "config": self.config.flat(),
+                "config": {k: v for k, v in self.config.flat().items() if k not in others},
                 "about": dict(self.about),
                 "temperature": self.temperature,
                 "weights": [_halved(model.state_dict()) for model in self.models],

@@ -28,7 +28,7 @@ from study.spaces.load import checked_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, Origin, SealedTest
 from study.spaces.space import Space
 from study.spaces.toml_text import toml_text_of
-from study.store.folder import study_folder
+from study.store.folder import PLUGINS, study_folder, study_names
 from study.store.openings import plan_title
 from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
@@ -194,14 +194,16 @@ def arm_tables(arms: Iterable[Arm]) -> list[dict[str, Any]]:
     return [{"name": arm.name, **rules.active_parameters(arm.config)} for arm in arms]
 
 
-def load_plan(path: Path, plugins: Iterable[Path] = ()) -> SealedPlan:
-    """Read and check a plan, after loading files of plug-ins.
+def load_plan(
+    path: Path, plugins: Iterable[Path] = (), workspace: Path | None = None
+) -> SealedPlan:
+    """Read and check a plan, after loading files of plug-ins and those of the plan's study.
 
     Raises:
         PlanError: If it cannot be read or breaks a rule; all faults together.
         PluginError: If a plug-in cannot be used.
+        StudyStateError: If a plug-in differs from the one that the study began with.
     """
-    load_all(map(Plugin.at, plugins))
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -210,7 +212,23 @@ def load_plan(path: Path, plugins: Iterable[Path] = ()) -> SealedPlan:
         ) from error
     except (OSError, ValueError) as error:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+    given = [Plugin.at(file) for file in plugins]
+    if folder := workspace and _study_with_plugins(text, workspace):
+        StudyPlan.load(folder).load_plugins(folder, given)
+    load_all(given)
     return parse_plan(text, path)
+
+
+def _study_with_plugins(text: str, workspace: Path) -> Path | None:
+    """Return the folder of the study that a plan names, if it is there and keeps plug-ins."""
+    tables, _ = toml_file.read_tables(text)
+    test = _in_tables(tables).get("test")
+    study = test.get("study") if isinstance(test, Mapping) else None
+    name = study.get("name") if isinstance(study, Mapping) else None
+    if name not in study_names(workspace):
+        return None
+    folder = study_folder(workspace, name)
+    return folder if (folder / PLUGINS).is_dir() else None
 
 
 def parse_plan(text: str, path: Path) -> SealedPlan:

@@ -20,7 +20,7 @@ from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, canonical, name_on
 from study.store.floors import highest_floor, stored_floors
-from study.store.folder import PLUGINS, SPACE_COPY
+from study.store.folder import SPACE_COPY
 from study.store.study import Study
 from study.wording import score_text
 
@@ -45,12 +45,10 @@ class ProposedPlan:
     plan: SealedPlan
     comments: str  # where it is from, for the head of its file
     lacks: tuple[str, ...]  # what its result would lack for a reader
-    plugins: tuple[Path, ...] = ()  # the study's copies of the plug-ins that it uses
 
     def command(self, path: Path) -> str:
         """Return the command that evaluates the plan in a file."""
-        plugins = "".join(f" --plugin {plugin}" for plugin in self.plugins)
-        return f"python -m study.evaluate --plan {path}{plugins}"
+        return f"python -m study.evaluate --plan {path}"
 
 
 def propose(
@@ -131,12 +129,7 @@ def propose(
         origin=replace(origin, data=data),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
-    return ProposedPlan(plan, comments, (*_lacks(plan), *lacking), _plugins(study, workspace))
-
-
-def _plugins(study: Study, workspace: Path) -> tuple[Path, ...]:
-    copies = (study.folder / PLUGINS / f"{name}.py" for name in study.plan.plugins)
-    return tuple(copy.relative_to(workspace) for copy in copies)
+    return ProposedPlan(plan, comments, (*_lacks(plan), *lacking))
 
 
 def _floor(folder: Path, objective: str) -> tuple[str, str, list[str]]:

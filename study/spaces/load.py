@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config import PARAMETERS, value_faults
+from study.data.folds import folds_fault
 from study.errors import SpaceError, UsageError, listed, unknown
 from study.keys import current_word
 from study.spaces import toml_file
@@ -105,8 +106,12 @@ def _without_class_options(tables: dict[str, Any]) -> dict[str, Any]:
     return tables
 
 
-def override(space: Space, **settings: int | str | None) -> Space:
+def override(
+    space: Space, n_patients: int | None = None, /, **settings: int | str | None
+) -> Space:
     """Return a space with settings of the command line; None leaves one as it is.
+
+    Where the number of patients is given, they must allow the folds.
 
     Raises:
         UsageError: If a value is not allowed, or a setting means nothing in this kind.
@@ -115,6 +120,13 @@ def override(space: Space, **settings: int | str | None) -> Space:
     epochs = given.pop("epochs", None)
     faults = [] if epochs is None else value_faults("epochs", epochs, PARAMETERS["epochs"])
     faults += [fault for item in given.items() for fault in setting_faults(space.kind, *item)]
+    n_folds = given.get("folds", space.folds)
+    if (
+        n_patients is not None
+        and isinstance(n_folds, int)
+        and not any(fault.startswith("folds") for fault in faults)
+    ):
+        faults += filter(None, [folds_fault(n_folds, n_patients)])
     changed = space
     if not faults:
         from study.spaces import checks
@@ -206,5 +218,6 @@ def _locate(name: str, folder: Path) -> tuple[Path, str]:
     known = [path.stem for path in folder.glob("*.toml")]
     name = current_word(name)
     if name not in known:
-        raise SpaceError(f"{unknown('space', name, known)} (A file ends in .toml.)")
+        file = f" For the file: --space {name}.toml." if Path(f"{name}.toml").is_file() else ""
+        raise SpaceError(f"{unknown('space', name, known)} (A file ends in .toml.){file}")
     return folder / f"{name}.toml", f"{folder.name}/{name}.toml"

@@ -13,6 +13,8 @@ from study.data.catalogue import CATALOGUE
 from study.data.folds import folds_table
 from study.models import rules
 from study.models.classifier import build_model
+from study.models.plugins.contract import Case, faults
+from study.models.plugins.plugin import used_by
 from study.reporting.arms import reference_text
 from study.spaces.optuna_space import notes_on
 from study.spaces.space import Space
@@ -87,6 +89,18 @@ def _differing(config: TrialConfig, every: list[TrialConfig]) -> str:
     )
 
 
+def broken_routes(space: Space) -> Iterator[str]:
+    """Yield where a plug-in uses RR otherwise than it declares, as its branch's routes say."""
+    models = [(config.signal.input, config.model) for _, config in branches(space)]
+    cases = [
+        Case(input=input_, fusion=model.fusion, backbone=model.backbone)
+        for input_, model in models
+        if used_by(model)
+    ]
+    for case in dict.fromkeys(cases):
+        yield from dict.fromkeys(faults("uses of rr", case))
+
+
 def plan_lines(
     setup: Setup, concurrency: int, existing: Study | None = None, *, run_branches: bool
 ) -> Iterator[str]:
@@ -127,6 +141,8 @@ def plan_lines(
             yield f"    {branch.differing}"
         if branch.reference:
             yield f"    {branch.reference}"
+    for fault in broken_routes(space):
+        yield f"warning: {fault}; `python -m study.check_plugin FILE.py` has all checks"
     if existing:
         yield f"so far: {existing.state}"
         for line in plan.differences(existing.plan).values():

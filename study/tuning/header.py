@@ -69,7 +69,7 @@ def time_text(setup: Setup, at_once: int, epoch_s: float, trials: Trials) -> str
     if load <= BUSY_LOAD or trials.rows or setup.job.device != "cpu":
         return line
     cores = plural(available_cores(), "core")
-    return f"{line}; longer while this machine is busy (load {load:.1f} on {cores})"
+    return f"{line}, if this machine were idle: expect more (load {load:.1f} on {cores})"
 
 
 def before_trials(

@@ -95,8 +95,6 @@ def plan_resources(
             f"and a trial takes 1 core and {share:g} GPU"
             + (f" of one of {len(counted)} nodes" if len(counted) > 1 else "")
         )
-    if demand.concurrency is not None and demand.concurrency < 1:
-        raise UsageError(f"--concurrency must be at least 1, got {demand.concurrency}")
     return Resources(concurrency=min(demand.concurrency or fits, fits), gpus_per_trial=share)
 
 

@@ -11,10 +11,12 @@ from study.data.source import Source
 from study.errors import ConfigError
 from study.models import rules
 from study.models.classifier import build_model
-from study.tuning.dry_run import build_branches
+from study.models.plugins.plugin import Plugin
+from study.tuning.dry_run import broken_routes, build_branches
 from study.tuning.estimate import trial_seconds
 from study.tuning.setup import Setup
-from tests.builders import checked_space_of, set_up_study, space_toml
+from tests.builders import checked_space_of, low_rank, set_up_study, space_toml
+from tests.command import fresh_tables
 
 SPACE = space_toml(
     {
@@ -58,6 +60,14 @@ def test_a_branch_that_cannot_be_built_ends_the_dry_run(setup: Setup) -> None:
     space = replace(setup.space, fixed={**setup.space.fixed, "input": "opt2"})
     with pytest.raises(ConfigError, match="'concat_proj' takes a late RR vector"):
         list(build_branches(replace(setup, space=space), run=False))
+
+
+def test_a_plug_in_that_uses_rr_otherwise_than_it_declares_is_told() -> None:
+    with fresh_tables():
+        Plugin("low_rank", low_rank().replace("required(rr)", "0 * required(rr)")).load()
+        space = checked_space_of(SPACE.replace("concat_proj", "low_rank"))
+        (fault,) = broken_routes(space)
+    assert fault.startswith("opt1 with macnn_se and low_rank: late RR: other values must change")
 
 
 def test_estimated_time_grows_with_the_work(setup: Setup) -> None:
