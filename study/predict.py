@@ -131,12 +131,15 @@ def _length(text: str) -> float:
 
 def _predict(args: argparse.Namespace) -> int:
     from study.data.one_record import record_path
+    from study.models.plugins.plugin import Plugin
 
     # A shell's p01* expands to the header, the signal and the annotations of one record.
     paths = list(dict.fromkeys(record_path(path) for path in args.record))
     _check_outputs(paths, args)
-    # Before the model is read: a mistyped path is the likeliest error.
+    # Before the model is read.
     read_all(map(str, paths), _require_record, folder="--record")
+    for file in args.plugin:
+        Plugin.at(file)  # refused if it is none, also where no network is from it
     model = _load(args)
     _print_model(model)
     code = DONE
@@ -171,7 +174,7 @@ def _load(args: argparse.Namespace) -> Loaded:
 
 
 def _require_record(name: str) -> None:
-    """Refuse what is no record: the likeliest slips are a mistyped path and a folder of records."""
+    """Refuse what is no record: often a mistyped path, or a folder of records."""
     from study.data.wfdb_header import require_files
 
     if Path(name).is_dir():

@@ -246,5 +246,8 @@ class Loaded:
         """Read a file, as `SeedEnsemble.at` does; errors name the origin."""
         try:
             return cls(ensemble=SeedEnsemble.at(file, plugins), origin=origin)
-        except (CheckpointError, PluginError) as error:
-            raise type(error)(f"--model {origin}: {error}") from error
+        except PluginError as error:
+            raise PluginError(f"--model {origin}: {error}") from error
+        except CheckpointError as error:
+            mend = "bring it back from a copy, or give another --model"
+            raise CheckpointError(f"--model {origin}: {error}; {mend}") from error
