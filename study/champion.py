@@ -29,7 +29,7 @@ from study.command import DONE, carry_out, leave, one_thread
 from study.errors import StudyStateError, UsageError, listed, unknown
 from study.files import output_fault, write_whole
 from study.keys import Tag
-from study.options import add_records, add_verbosity, command, set_logging
+from study.options import add_records, add_verbosity, command, set_logging, whole_number
 from study.wording import plural, trained_on
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arm", required=True, metavar="ARM", help="which of its arms")
     parser.add_argument(
         "--seeds",
-        type=int,
+        type=whole_number,
         choices=range(1, 11),
         default=SEEDS,
         metavar="N",
