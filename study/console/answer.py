@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from study.reporting.answer import FIRST, best_of_arms, lead, why_none
 from study.reporting.comparison_tables import pair_name
 from study.reporting.results import StudyResults
-from study.reporting.table import interval_text
-from study.statistics.findings import metric_name, parts_of
+from study.statistics.findings import metric_name
 from study.store.floors import highest_floor
 from study.wording import SYNTHETIC, listing, p_text, plural, score_text
 
@@ -50,8 +49,7 @@ def _first(results: StudyResults, names: Mapping[str, str]) -> str:
 
 def _compared(results: StudyResults, names: Mapping[str, str]) -> str:
     """Say the leading arm's score, its lead, and whether a difference is shown."""
-    first, objective = lead(results), results.study.objective
-    name, quantity = metric_name(objective), parts_of(objective)[1]
+    first, name = lead(results), metric_name(results.study.objective)
     arm = names.get(first.arm, first.arm)
     if results.comparison is None:
         return f"{arm} has the highest {name}; the arms are not compared."
@@ -59,11 +57,9 @@ def _compared(results: StudyResults, names: Mapping[str, str]) -> str:
     if first.choice is not None and math.isfinite(first.choice.corrected):
         text += f", {score_text(first.choice.corrected)} to quote"
     if (pair := first.contrast) is not None:
-        difference = interval_text(pair.estimates[quantity], signed=True)
         test = f", adjusted p {p_text(pair.p_adjusted)}" if math.isfinite(pair.p_adjusted) else ""
-        text += f"; {pair_name(pair)}: {difference}{test}: {first.verdict}"
+        text += f"; {pair_name(pair)}: {first.difference(pair)}{test}: {first.verdict}"
     if (over := first.over_floor) is not None:
-        difference = interval_text(over.estimates[quantity], signed=True)
         beats = "it beats" if first.beats_floor else "it is not shown to beat"
-        text += f"; {beats} the floor, {over.second}: {difference}"
+        text += f"; {beats} the floor, {over.second}: {first.difference(over)}"
     return f"{text}."

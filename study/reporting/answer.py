@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from study.keys import UNRANKED, Outcome
 from study.reporting.results import StudyResults
-from study.reporting.table import NOT_ESTIMABLE
+from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.reporting.trial_tables import arms_in_order
 from study.statistics.findings import Choice, Contrast, parts_of, reversed_contrast
 
@@ -23,27 +23,45 @@ class Lead:
     """The arm that leads a study, and what a comparison says of it."""
 
     arm: str  # empty where no arm is ranked
+    quantity: str  # what the differences are of; empty where the arms were not compared
     choice: Choice | None  # why it leads; None where the arms were not compared
     contrast: Contrast | None  # its most telling contrast, as the minuend; None without any
-    verdict: str  # what that contrast shows
     over_floor: Contrast | None  # it minus the highest floor; None without any
-    beats_floor: bool  # whether that interval is above 0
+
+    @property
+    def verdict(self) -> str:
+        """What the contrast shows; empty without one."""
+        if self.contrast is None:
+            return ""
+        difference = self.contrast.estimates[self.quantity]
+        if math.isnan(difference.low):
+            return NOT_ESTIMABLE
+        if not self.contrast.shown(self.quantity):
+            return "a difference is not shown"
+        if math.isfinite(self.contrast.p_adjusted):
+            return "a difference is shown"
+        return f"the interval is {'above' if difference.low > 0 else 'below'} 0"
+
+    @property
+    def beats_floor(self) -> bool:
+        """Whether the interval of what it is above the floor is above 0."""
+        return self.over_floor is not None and self.over_floor.estimates[self.quantity].low > 0
+
+    def difference(self, pair: Contrast) -> str:
+        """Return a difference with its interval."""
+        return interval_text(pair.estimates[self.quantity], signed=True)
 
 
 def lead(results: StudyResults) -> Lead:
     """Return what a study says of the arm that leads it."""
     arm, comparison = leading(results), results.comparison
-    quantity = parts_of(results.study.objective)[1] if results.ranked else ""
     above = () if comparison is None else comparison.above_floor
-    contrast = contrast_of(results, arm)
-    over_floor = next((pair for pair in above if pair.first == arm), None)
     return Lead(
         arm=arm,
+        quantity="" if comparison is None else parts_of(results.study.objective)[1],
         choice=None if comparison is None else comparison.choice,
-        contrast=contrast,
-        verdict="" if contrast is None else _verdict(contrast, quantity),
-        over_floor=over_floor,
-        beats_floor=over_floor is not None and over_floor.estimates[quantity].low > 0,
+        contrast=contrast_of(results, arm),
+        over_floor=next((pair for pair in above if pair.first == arm), None),
     )
 
 
@@ -76,17 +94,6 @@ def contrast_of(results: StudyResults, arm: str) -> Contrast | None:
             if pair.second == other:
                 return pair
     return next((pair for pair in pairs if pair.primary), pairs[0] if pairs else None)
-
-
-def _verdict(pair: Contrast, quantity: str) -> str:
-    difference = pair.estimates[quantity]
-    if math.isnan(difference.low):
-        return NOT_ESTIMABLE
-    if not pair.shown(quantity):
-        return "a difference is not shown"
-    if math.isfinite(pair.p_adjusted):
-        return "a difference is shown"
-    return f"the interval is {'above' if difference.low > 0 else 'below'} 0"
 
 
 def best_of_arms(results: StudyResults) -> dict[str, float]:

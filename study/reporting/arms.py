@@ -56,7 +56,7 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
             fusion=config.model.fusion,
             late_rr=_late_text(config.signal),
             rr=config.signal.rr,
-            uses_rr=routes[name].inputs or routes[name].window,
+            can_use_rr=routes[name].inputs or routes[name].window,
             routes=routes[name].text(),
             look_ahead=look_ahead(config),
             reference=reference_text(config),

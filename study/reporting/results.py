@@ -31,7 +31,7 @@ class ArmFacts:
     fusion: str  # fusion type
     late_rr: str  # the parts of its late vector; empty without one
     rr: str  # `real` or `placebo`
-    uses_rr: bool  # whether RR can reach its output
+    can_use_rr: bool  # whether RR can reach its output
     routes: str  # by which paths, in words
     look_ahead: str  # the signal that it needs after the beat, in words
     placebo: str  # the name of its placebo; empty without one

@@ -19,6 +19,7 @@ from study.data.folds import Folds
 from study.keys import CLASSES, RELIANCE_KINDS, reliance
 from study.models.classifier import build_model
 from study.models.fusion import ConcatProjected
+from study.statistics.rr_use import RRLoss, RRUse
 from study.training.device import DeviceBeats
 from study.training.loop import TrialTraining
 from study.training.member import seed_inputs
@@ -63,8 +64,8 @@ def _inspection(result: TrialResult) -> Inspection:
 
 def test_a_model_blind_to_rr_has_identical_outputs(trained: Trained) -> None:
     result = trained(input="opt1", fusion="mhca")
-    assert _change(result, "inputs") == 0
-    assert [result.metrics[reliance("inputs", c)] for c in "SV"] == [0, 0]
+    loss = RRLoss.of([result.metrics], "inputs")
+    assert loss.use is RRUse.CANNOT and {*loss.value.values()} == {0}
     assert _change(result, "window") > 0
     assert _change(result, "total") == _change(result, "window")
 
@@ -93,8 +94,7 @@ def test_where_rr_enters_in_one_way_the_total_is_that(trained: Trained) -> None:
             assert result.metrics[reliance("total", c)] == result.metrics[reliance(total, c)]
         assert _change(result, total) > 0
     nowhere = trained(input="ecg", fusion="none", segmentation="centred")
-    names = [reliance(kind, c) for kind in RELIANCE_KINDS for c in ("S", "V", "max_change")]
-    assert all(np.isnan(nowhere.metrics[name]) for name in names)
+    assert {RRLoss.of([nowhere.metrics], kind).use for kind in RELIANCE_KINDS} == {RRUse.ABSENT}
     assert nowhere.undefined[reliance("total", "S")] == f"{no_rr}, and {no_window}"
 
 

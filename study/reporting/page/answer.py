@@ -94,7 +94,7 @@ def _which(results: StudyResults, first: Lead) -> Answer:
         return question, arm, f"the only arm, or {name} is undefined: nothing to choose"
     simpler = (
         f"; the simplest within one standard error is {choice.simplest}"
-        if choice.simplest != arm and _has_error(results)
+        if choice.simplest != arm
         else ""
     )
     return (
@@ -105,23 +105,12 @@ def _which(results: StudyResults, first: Lead) -> Answer:
     )
 
 
-def _has_error(results: StudyResults) -> bool:
-    comparison = results.comparison
-    quantity = parts_of(results.study.objective)[1]
-    return comparison is not None and math.isfinite(comparison.arms[0].estimates[quantity].se)
-
-
 def _by_how_much(results: StudyResults, first: Lead) -> Answer:
     question, pair = "By how much?", first.contrast
     if pair is None:
         return question, "not shown", results.why("comparison", "nothing to subtract")
-    difference = pair.estimates[parts_of(results.study.objective)[1]]
     name = metric_name(results.study.objective)
-    return (
-        question,
-        interval_text(difference, signed=True),
-        f"{name}, {pair.first} minus {pair.second}",
-    )
+    return question, first.difference(pair), f"{name}, {pair.first} minus {pair.second}"
 
 
 def _how_sure(results: StudyResults, first: Lead) -> Answer:
@@ -129,7 +118,7 @@ def _how_sure(results: StudyResults, first: Lead) -> Answer:
     if pair is None or choice is None:
         return question, "nothing is claimed", "there is no test of one arm"
     if first.verdict == NOT_ESTIMABLE:
-        test = pair.estimates[parts_of(results.study.objective)[1]].remark
+        test = pair.estimates[first.quantity].remark
     elif math.isfinite(pair.p):
         test = f"p {p_text(pair.p)}, adjusted {p_text(pair.p_adjusted)}"
     else:
@@ -185,12 +174,11 @@ def _floor(results: StudyResults, first: Lead) -> Answer:
     question, pair = "Does it beat the floor?", first.over_floor
     if pair is None:
         return question, "unknown", _no_floor(results)
-    difference = pair.estimates[parts_of(results.study.objective)[1]]
     return (
         question,
         "yes" if first.beats_floor else "not shown",
         f"{metric_name(results.study.objective)}, {first.arm} minus {pair.second} on the same "
-        f"patients: {interval_text(difference, signed=True)}",
+        f"patients: {first.difference(pair)}",
     )
 
 

@@ -163,7 +163,7 @@ def arms_as_dots(results: StudyResults) -> Figure | None:
         return None
     measure, objective = parts_of(comparison.objective)
     quantities = list(dict.fromkeys((objective, "S", "V")))
-    controls = [name for name, arm in results.arms.items() if not (arm.real and arm.uses_rr)]
+    controls = [name for name, arm in results.arms.items() if not (arm.real and arm.can_use_rr)]
     legend = ["RR can reach the output"]
     if any(arm.name in controls for arm in comparison.arms):
         legend.append("RR cannot, or is permuted")
