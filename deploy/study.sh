@@ -7,7 +7,7 @@
 # The current folder is the workspace. PYTHON is the interpreter (default .venv/bin/python).
 set -euo pipefail
 
-name=""
+name="" rehearses=""
 given=("$@")
 for ((i = 0; i < $#; i++)); do
     case "${given[i]}" in
@@ -15,12 +15,13 @@ for ((i = 0; i < $#; i++)); do
         --name=*) name="${given[i]#*=}" ;;
         --space) space="${given[i + 1]-}" ;;
         --space=*) space="${given[i]#*=}" ;;
+        --quick) rehearses="-quick" ;;
         --resume) exec "${PYTHON:-.venv/bin/python}" -m study.run "$@" ;;
     esac
 done
 if [ -z "$name" ]; then
-    # A study's default name is that of its space.
-    name="$(basename "${space:?--space NAME or --name NAME is needed}" .toml)"
+    # A study's default name is that of its space; a rehearsal's ends with -quick.
+    name="$(basename "${space:?--space NAME or --name NAME is needed}" .toml)$rehearses"
 fi
 if [ -f "studies/$name/plan.json" ]; then
     set -- "$@" --resume

@@ -42,13 +42,13 @@ def run(folder: Path, *words: str, begun: str | None = None) -> subprocess.Compl
     [
         (["--space", "smoke"], None, False),
         (["--space", "smoke"], "smoke", True),
-        (["--space=smoke"], "smoke", True),
+        (["--space=smoke", "--quick"], "smoke-quick", True),
         (["--space", "own/fine.toml"], "fine", True),
         (["--space", "smoke", "--name", "other"], "smoke", False),
         (["--name=other", "--space", "smoke"], "other", True),
         (["--space", "smoke", "--resume"], "smoke", False),
     ],
-    ids=["first", "again", "one word", "file", "another name", "its name", "already said"],
+    ids=["first", "again", "rehearsal", "file", "another name", "its name", "already said"],
 )
 def test_what_has_been_begun_is_resumed(
     tmp_path: Path, words: list[str], begun: str | None, resumed: bool
