@@ -36,8 +36,9 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def _with_hint(self, name: str) -> str:
-        near = get_close_matches(name, self._option_string_actions, n=1)
-        return f"{name} (did you mean {near[0]}?)" if near else name
+        known = [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        near = get_close_matches(name[2:], known, n=1)
+        return f"{name} (did you mean --{near[0]}?)" if near else name
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")

@@ -17,12 +17,11 @@ import torch
 from study.data import beat_set
 from study.errors import CheckpointError, PlanError, StudyError
 from study.files import read_arrays
-from study.models.seed_ensemble import SeedEnsemble
+from study.models.seed_ensemble import Loaded, SeedEnsemble
 from study.sealed.plan import load_plan
 from study.store.beats_file import read_beats
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, pack_checkpoint, read_predictions
-from study.tracking.registry import load
 from study.tuning.trial import read_checkpoint
 from tests.builders import npz
 
@@ -70,7 +69,7 @@ def test_weights_and_checkpoints_execute_nothing(tmp_path: Path, make: Make) -> 
         SeedEnsemble.read(content)
     (tmp_path / "bad.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match="^--model bad.pt: the ensemble is damaged"):
-        load(str(tmp_path / "bad.pt"), workspace=tmp_path)
+        Loaded.at(tmp_path / "bad.pt", "bad.pt")
     assert not (tmp_path / "executed").exists()
 
 

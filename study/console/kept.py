@@ -79,8 +79,8 @@ def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
     """Return the options of `--resume NAME`: those of the kept command, and those given now.
 
     Raises:
-        UsageError: If there is no such study, its command is not kept or is another's, or it had
-            an address with credentials.
+        UsageError: If there is no such study, its command is not kept or is another's, it had an
+            address with credentials, or its space is missing.
     """
     from study.store.plan import StudyPlan
 
@@ -107,6 +107,10 @@ def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
         raise UsageError(
             f"study '{name}' was started with --tracking-uri {address}, whose credentials are "
             "kept in no file: give the option again"
+        )
+    if not (folder / SPACE_COPY).is_file():
+        raise UsageError(
+            f"study '{name}': its {SPACE_COPY} is missing; `{line} --resume` writes it again"
         )
     kept.space, kept.name = str(folder / SPACE_COPY), name
     return kept

@@ -106,7 +106,8 @@ def load_split(path: Path) -> Split:
             "no such split file; `python -m study.data --records DIR` says how to write one", path
         ) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+        reason = getattr(error, "strerror", error)
+        raise ConfigError(f"{path}: cannot be read as TOML: {reason}") from error
     faults = [unknown("key", key, _KEYS) for key in values if key not in _KEYS]
     faults += [*_name_faults(values), *_record_faults(values, "development")]
     faults += _record_faults(values, "test") if "test" in values else []

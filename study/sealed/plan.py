@@ -211,7 +211,8 @@ def load_plan(
             f"{path}: there is no such plan; `--write-plan STUDY` writes one from a study"
         ) from error
     except (OSError, ValueError) as error:
-        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+        reason = getattr(error, "strerror", error)
+        raise PlanError(f"{path}: cannot be read as TOML: {reason}") from error
     given = [Plugin.at(file) for file in plugins]
     if folder := workspace and _study_with_plugins(text, workspace):
         StudyPlan.load(folder).load_plugins(folder, given)

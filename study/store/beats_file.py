@@ -50,6 +50,8 @@ _ARRAYS = {
 }
 """Arrays of `beats.npz` that are read, with kind and dimensions."""
 
+_MEND = "bring it back from a copy; the study's own command with --resume writes it again too"
+
 
 def write_beats(path: Path, beats: BeatSet, folds: Folds, patient_of: Mapping[str, str]) -> None:
     """Write a study's `beats.npz`.
@@ -95,9 +97,9 @@ def read_beats(path: Path) -> Beats:
             folds_of_record=tuple(tuple(map(int, row)) for row in arrays["folds_of_record"]),
         )
     except FileNotFoundError:
-        raise StudyStateError(f"{path}: is gone; bring it back from a copy") from None
+        raise StudyStateError(f"{path}: is gone; {_MEND}") from None
     except (ArchiveError, ComparisonError) as error:
-        raise StudyStateError(f"{path}: {error}; bring it back from a copy") from error
+        raise StudyStateError(f"{path}: {error}; {_MEND}") from error
 
 
 def _texts(array: NDArray[Any]) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ def test_what_cannot_be_resumed_says_why(tmp_path: Path, monkeypatch: pytest.Mon
         ("python -m study.run", ["--space", "x"], "goes by the study's own folder; leave --space"),
         ("python -m study.evaluate --plan p", [], "was started by `python -m study.evaluate"),
         ("python -m study.run --tracking-uri https://***@h", [], "credentials are kept in no"),
+        ("python -m study.run -q", [], "space.toml is missing; `python -m study.run -q --resume"),
     ):
         if line:
             (folder / COMMAND).write_text(line)

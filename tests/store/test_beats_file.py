@@ -24,4 +24,4 @@ def test_unusable_beats_are_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         said = refused(StudyStateError, read_beats, path)
         assert said.startswith(f"{path}: ") and fault in said
-        assert said.endswith("; bring it back from a copy")
+        assert "; bring it back from a copy; the study" in said

@@ -53,10 +53,9 @@ class Plugin:
             raise PluginError(f"{path}: a plug-in is a file NAME.py, of letters, digits and _")
         try:
             return cls(path.stem, path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PluginError(f"{path}: cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise PluginError(f"{path}: is not UTF-8 text: {error}") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", error)
+            raise PluginError(f"{path}: cannot be read: {reason}") from error
 
     @property
     def digest(self) -> str:
