@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from study.reporting.answer import FIRST, best_of_arms, lead, why_none
+from study.reporting.answer import FIRST, lead, why_none
 from study.reporting.comparison_tables import pair_name
 from study.reporting.results import StudyResults
 from study.statistics.findings import metric_name
@@ -34,7 +34,7 @@ def answer(results: StudyResults, names: Mapping[str, str]) -> str:
 
 def _first(results: StudyResults, names: Mapping[str, str]) -> str:
     """Name the first arms of a search, and the highest floor."""
-    objective, best = results.study.objective, best_of_arms(results)
+    objective, best = results.study.objective, results.study.arm_scores
     first = list(best)[:FIRST]
     scores = listing(f"{names.get(arm, arm)} {score_text(best[arm])}" for arm in first)
     text = (

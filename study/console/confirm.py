@@ -185,10 +185,9 @@ def _announce(
 
 def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequence[Path]) -> str:
     from study.reporting.confirmation import Confirmed, confirmation_text
-    from study.tuning.confirmation import scores_of_arms
 
     objective = search.study.objective
-    scored = [scores_of_arms(_open(args, study.name)) for study in studies]
+    scored = [_open(args, study.name).arm_scores for study in studies]
     arms = [
         Confirmed(
             arm=chosen.name,

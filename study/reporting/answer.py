@@ -96,13 +96,6 @@ def contrast_of(results: StudyResults, arm: str) -> Contrast | None:
     return next((pair for pair in pairs if pair.primary), pairs[0] if pairs else None)
 
 
-def best_of_arms(results: StudyResults) -> dict[str, float]:
-    """Return the objective of the best trial of each arm of a search, the best first."""
-    objective = results.study.objective
-    best = {arm: row.metric(objective) for arm, row in results.study.arm_trials.items()}
-    return dict(sorted(best.items(), key=lambda item: -item[1]))
-
-
 def why_none(results: StudyResults) -> str:
     """Return why no arm is ranked; empty where one is."""
     if results.ranked:

@@ -311,6 +311,13 @@ class Study:
                 chosen[row.arm] = row
         return chosen
 
+    @property
+    def arm_scores(self) -> dict[str, float]:
+        """The objective of the trial that represents each arm, the best first."""
+        rows = sorted(self.arm_trials.values(), key=lambda row: row.number)
+        scores = {row.arm: row.metric(self.objective) for row in rows}
+        return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
     def predictions(self, row: TrialRow) -> dict[str, NDArray[Any]]:
         """Return the arrays of a trial's predictions.
 

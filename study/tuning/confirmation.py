@@ -62,9 +62,7 @@ def read_search(study: Study) -> Search:
         raise StudyStateError(
             f"--confirm {study.name}: is a {study.plan.kind} study; only a search can be confirmed"
         )
-    ranked = sorted(
-        study.arm_trials.values(), key=lambda row: (-row.metric(study.objective), row.number)
-    )
+    ranked = (study.arm_trials[arm] for arm in study.arm_scores)
     pairs = [(row, study.configs[row.number]) for row in ranked]
     best = tuple((row, config) for row, config in pairs if config.signal.rr == "real")
     if not best:
@@ -183,11 +181,6 @@ def _differing(begun: str, text: str) -> str:
         return "content"
     changes = [f"{name} ({was}, here {now})" for name, (was, now) in pairs.items() if was != now]
     return " and ".join(changes) or "configurations"
-
-
-def scores_of_arms(study: Study) -> dict[str, float]:
-    """Return the objective of each arm scored in a comparison with one draw."""
-    return {arm: row.metric(study.objective) for arm, row in study.arm_trials.items()}
 
 
 def fresh_partitions(

@@ -20,7 +20,7 @@ from study.store.beats_file import read_beats
 from study.store.trial_files import SCORES
 from study.store.trials import EXHAUSTED
 from study.tuning import confirmation
-from study.tuning.confirmation import Search, pick, read_search, scores_of_arms, space_text
+from study.tuning.confirmation import Search, pick, read_search, space_text
 from tests.builders import (
     checked_space_of,
     small_config,
@@ -77,8 +77,7 @@ def test_the_best_trial_of_each_arm_is_read_and_placebos_are_not(search: Search)
     exhausted = replace(search.study.trials, attrs={EXHAUSTED: True})
     assert search.study.unfinished
     assert not replace(search.study, trials=exhausted).unfinished, "nothing more can come"
-    scores = scores_of_arms(search.study)
-    assert scores["opt1 / daeac / film / published7 / placebo"] == 0.60
+    assert search.study.arm_scores["opt1 / daeac / film / published7 / placebo"] == 0.60
 
 
 def test_the_best_and_the_simplest_within_one_standard_error_are_picked(

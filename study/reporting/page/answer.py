@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from study.keys import RELIANCE_CLASSES, Outcome
 from study.reporting.alarms import Severity
-from study.reporting.answer import FIRST, Lead, best_of_arms, lead, why_none
+from study.reporting.answer import FIRST, Lead, lead, why_none
 from study.reporting.page.html import Answer, Answers, Block, Note, Tone
 from study.reporting.page.ranking import arms_as_dots
 from study.reporting.results import StudyResults
@@ -188,12 +188,12 @@ def _no_floor(results: StudyResults) -> str:
 
 
 def _named(results: StudyResults, arms: list[str]) -> str:
-    names = short_names(best_of_arms(results))
+    names = short_names(results.study.arm_scores)
     return first_few([names.get(arm, arm) for arm in arms])
 
 
 def _candidates(results: StudyResults) -> Answer:
-    question, best = "First candidates", best_of_arms(results)
+    question, best = "First candidates", results.study.arm_scores
     if not best:
         return question, "none yet", results.why("comparison", why_none(results))
     first = list(best)[:FIRST]
@@ -226,7 +226,7 @@ def _clearing_floor(results: StudyResults) -> Answer:
 
 def _ignoring_rr(results: StudyResults) -> Answer:
     question = "What ignores RR?"
-    real = [arm for arm in best_of_arms(results) if results.arms[arm].real]
+    real = [arm for arm in results.study.arm_scores if results.arms[arm].real]
     losses = {arm: results.rr_loss(arm) for arm in real}
     losses = {arm: loss for arm, loss in losses.items() if loss.use is not RRUse.ABSENT}
     if not losses:
