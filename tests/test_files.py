@@ -36,17 +36,13 @@ def test_a_file_is_put_in_place_whole_or_what_was_there_stays(tmp_path: Path) ->
     assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
 
 
-def test_an_output_that_cannot_be_written_is_told_before_and_leaves_no_trace(
-    tmp_path: Path,
-) -> None:
+def test_an_output_that_cannot_be_written_is_told_without_a_trace(tmp_path: Path) -> None:
     file, fault = tmp_path / "file", files.output_fault
     file.touch()
     assert fault(file) == fault(tmp_path / "new" / "a") == fault(tmp_path / "a", folder=True) == ""
-    assert fault(tmp_path) == f"{tmp_path}: must be a file; name another"
-    assert fault(file, folder=True) == f"{file}: must be a folder; name another"
-    assert fault(file, new=True).startswith(f"{file}: is there already, and is never replaced; ")
-    said = f"{file}/a: cannot be written ({file}: Not a directory); name another place"
-    assert fault(file / "a") == said
+    assert "must be a file" in fault(tmp_path) and "must be a folder" in fault(file, folder=True)
+    assert "file: is there already, and is never replaced" in fault(file, new=True)
+    assert f"cannot be written ({file}: Not a directory); name another" in fault(file / "a")
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -80,19 +80,14 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
         (["--space", "smoke", "--resume"], "there is no study 'smoke' in "),
         (
             ["--space", "smoke", "--epochs", "0", "--folds", "99"],
-            "space smoke: 2 faults\n"
-            "  - epochs: must be in [1, 1000], got 0\n"
+            "space smoke: 2 faults\n  - epochs: must be in [1, 1000], got 0\n"
             "  - folds: must be in [2, 22] for 22 patients, got 99",
         ),
         (
             ["--epoch", "3", "--sede=1", "--zzz"],
-            "unrecognized arguments: --epoch (did you mean --epochs?), --sede (did you mean "
-            "--seed?), --zzz; see python -m study.run --help",
+            "--epoch (did you mean --epochs?), --sede (did you mean --seed?), --zzz; see python",
         ),
-        (
-            ["--space", "smoke", "--data", "synthetc"],
-            "mitdb, svdb, synthetic. Did you mean 'synthetic'?",
-        ),
+        (["--space", "smoke", "--data", "synthetc"], "synthetic. Did you mean 'synthetic'?"),
         (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
         (["--space", "smoke", "--records", "r"], "--records needs --split FILE, which says"),
         (["--time-limit", "5x"], "'5x': give a number and s, m, h or d, as in 30m"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from study.data.catalogue import EXTERNAL_LEADS
+from study.data.catalogue import EXTERNAL_LEADS, database_faults
 from study.errors import UsageError, listed
 from study.options import (
     add_lead,
@@ -16,6 +16,7 @@ from study.options import (
     command,
     given_besides,
 )
+from study.spaces.sealed_plan import OWN
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -198,6 +199,9 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
             for option, given in about_openings.items()
             if given
         ]
+    faults += [
+        f"--on: {fault}" for name in args.on if name != OWN for fault in database_faults(name)
+    ]
     if names_test_set and args.register is not None:
         faults.append("--register adds the result on DS2; leave --test out")
     if args.register is not None and args.no_track:

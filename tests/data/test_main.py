@@ -85,7 +85,6 @@ def test_table_notes_gaps_and_beats_annotated_twice(
 
 
 CODES = {
-    "unknown option": (["--recordz"], 2, "unrecognized arguments: --recordz"),
     "half of a pair": (["--split", "s.toml"], 2, "--split needs --records DIR"),
     "check of one's own": (["--records", "a", "--check"], 2, "--check: is of published files; "),
     "proposal of nothing": (["--records", "."], 1, ".: no WFDB records in it"),

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from study.data.source import Source
-from study.errors import ConfigError
 from study.models import rules
 from study.models.classifier import build_model
 from study.models.plugins.plugin import Plugin
@@ -54,12 +53,6 @@ def test_branches_of_the_same_arm_are_told_apart_by_their_values(setup: Setup) -
     branches = build_branches(replace(setup, space=checked_space_of(text)), run=False)
     told = [branch.differing for branch in branches]
     assert told == ["loss = cross_entropy", "loss = focal, focal_gamma = 1.0"]
-
-
-def test_a_branch_that_cannot_be_built_ends_the_dry_run(setup: Setup) -> None:
-    space = replace(setup.space, fixed={**setup.space.fixed, "input": "opt2"})
-    with pytest.raises(ConfigError, match="'concat_proj' takes a late RR vector"):
-        list(build_branches(replace(setup, space=space), run=False))
 
 
 def test_a_plug_in_that_uses_rr_otherwise_than_it_declares_is_told() -> None:
