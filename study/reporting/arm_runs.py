@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def arm_runs(study: Study) -> tuple[list[ArmRuns], list[str]]:
     if study.plan.kind == "compare":
         return _compared(study)
     configs = arm_configs(study)
-    runs = [_best(study, arm, configs[arm]) for arm in study.arm_trials]
+    runs = [_arm(study, [row], [configs[arm]]) for arm, row in study.arm_trials.items()]
     return runs, ["each arm stands by its best trial, which is optimistic: a search has chosen it"]
 
 
@@ -62,23 +62,6 @@ def floor_runs(
     )
 
 
-def _best(study: Study, arm: str, config: TrialConfig) -> ArmRuns:
-    log_probs = study.predictions(study.arm_trials[arm])["log_probs"]
-    shapes, template = rules.shapes_seen(config)
-    return ArmRuns(
-        name=arm,
-        log_probs=log_probs,
-        draw=np.zeros(len(log_probs), dtype=np.int64),
-        seed=np.arange(len(log_probs)),
-        input=config.signal.input,
-        window=config.signal.window,
-        fusion=config.model.fusion,
-        rr=config.signal.rr,
-        shapes=shapes,
-        template=template,
-    )
-
-
 def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
     """Return the predictions of all arms on their common draws, with notes on what is left out."""
     space, rows = study.space, study.rows
@@ -99,15 +82,17 @@ def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
     ]
     # Configurations of trials lack parameters that do not apply: see `arm_configs`.
     configs = {(point.arm, point.draw): point.config for point in space.comparisons()}
-    return [_arm(study, of_arm, configs) for of_arm in trials if of_arm], left_out
+    runs = [
+        _arm(study, of_arm, [configs[row.arm, row.draw or 0] for row in of_arm])
+        for of_arm in trials
+        if of_arm
+    ]
+    return runs, left_out
 
 
-def _arm(
-    study: Study, trials: Sequence[TrialRow], every: Mapping[tuple[str, int], TrialConfig]
-) -> ArmRuns:
-    """Return the predictions of an arm's trials, one for each draw."""
+def _arm(study: Study, trials: Sequence[TrialRow], configs: Sequence[TrialConfig]) -> ArmRuns:
+    """Return the predictions of an arm's trials, one for each draw, or its best of a search."""
     plan, beats = study.plan, study.beats
-    configs = [every[row.arm, row.draw or 0] for row in trials]
     log_probs = [study.predictions(row)["log_probs"] for row in trials]
     signal, model = configs[0].signal, configs[0].model
     cut = cut_text(signal.cut)
