@@ -150,7 +150,7 @@ def _opening(opening: SealedResult, number: int) -> Table:
         title=f"Plan {opening.plan}",
         shows=(
             f"Scores on DS2, opened {opening.opened}: mean ± sd over {opening.seeds} fresh seeds, "
-            "each arm trained on all of DS1 by a plan written beforehand."
+            "each arm trained anew by a plan written beforehand."
         ),
         reading=(
             "The spread is over seeds, not over patients. Most S beats of DS2 are of one record: "
