@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from study.data.beat_set import BeatSet
 from study.keys import AUPRC_SV, CLASSES
 from study.models import rules
-from study.reporting.alarms import Alarm
 from study.reporting.prediction_alarms import (
     PredictionFacts,
     constant_alarms,
@@ -21,7 +20,6 @@ from study.reporting.prediction_alarms import (
     no_effect_alarms,
     study_alarms,
 )
-from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.folder import BEATS
 from study.store.study import Study
@@ -155,10 +153,6 @@ BEATS_OF_TWO = [[1, 1, 0, 0], [1, 1, 0, 0]]
 """Four beats of two records, which are a fold each."""
 
 
-def alarms_of(study: Study, found: Comparison | None = None) -> list[Alarm]:
-    return study_alarms(study, comparison=found)
-
-
 def test_heads_over_one_token_found(job: TrialJob, small_beats: BeatSet, tmp_path: Path) -> None:
     """The softmax over one key is 1 for any number of heads, and only the order of sums differs.
 
@@ -175,7 +169,9 @@ def test_heads_over_one_token_found(job: TrialJob, small_beats: BeatSet, tmp_pat
         )
         trials.append((row, config))
     plan = study_plan(sampler="grid", scheduler="none", epochs=1)
-    said = [str(alarm) for alarm in alarms_of(study_of(tmp_path, plan, trials))]
+    said = [
+        str(alarm) for alarm in study_alarms(study_of(tmp_path, plan, trials), comparison=None)
+    ]
     arm = "opt1 / daeac / mhca / published7"
     assert (
         f"warning: heads changes nothing in {arm}: equal but for rounding are trials 0 and 1 "
@@ -204,7 +200,7 @@ def study(tmp_path: Path) -> Study:
 
 
 def test_arms_of_a_comparison_differ_by_their_configurations(study: Study) -> None:
-    (alarm,) = alarms_of(study)
+    (alarm,) = study_alarms(study, comparison=None)
     assert alarm.what == "rr changes nothing in film and film_placebo"
     assert "trials 0 and 1 (rr = real; placebo)" in alarm.evidence
 
@@ -215,7 +211,7 @@ def test_arms_are_held_against_the_floor_on_the_same_patients(
     """Those whose difference reaches 0 are named, the closest to beating the floor first."""
     floor = replace(make_arm("logistic regression", fusion="none"), seed=arms[0].seed)
     found = compared(beats, arms, floor=floor, contrasts=())
-    *_, alarm = alarms_of(study, found)
+    *_, alarm = study_alarms(study, comparison=found)
     assert "not shown to beat logistic regression: " in alarm.what
     assert "2 of 4 arms in AUPRC S and " in alarm.what
     (in_s,) = re.findall(r"in AUPRC S by ([^;]+)", alarm.evidence)
@@ -225,10 +221,13 @@ def test_arms_are_held_against_the_floor_on_the_same_patients(
 
 def test_what_stopped_or_screened_trials_is_judged(study: Study) -> None:
     asha = replace(study, plan=replace(study.plan, scheduler="asha"))
-    assert alarms_of(asha)[-1].what == "it is unknown whether early stopping was right"
+    assert (
+        study_alarms(asha, comparison=None)[-1].what
+        == "it is unknown whether early stopping was right"
+    )
     load_text(study.folder, SCREENING, "space")
     plan = replace(study.plan, kind="search", sampler="tpe", scheduler="screening")
-    assert str(alarms_of(replace(study, plan=plan))[-1]) == (
+    assert str(study_alarms(replace(study, plan=plan), comparison=None)[-1]) == (
         "note: it is unknown whether the screening chose each arm's best configuration: it "
         "trains one of each arm in full; do not read screened configurations as worse: "
         "--scheduler none trains them all"
