@@ -62,7 +62,7 @@ def add_machine(options: Group, trials: str) -> None:
         "--concurrency",
         type=_one_or_more,
         metavar="N",
-        help=f"{trials} at once (default: one a core)",
+        help=f"{trials} at once (default: one a core, and as many as the GPUs hold)",
     )
     options.add_argument(
         "--device",

@@ -2,7 +2,7 @@
 
     evaluations/NAME-HASH/
       plan.toml                 the plan, as it was understood
-      training/                 the study that trains every arm on all of DS1
+      training/                 the study that trains the arms, on all records of the plan
       cross_validation/         the study of the arms whose thresholds no other study has
       thresholds.json           decision thresholds, fixed on the training records
       training_on_NAME/         the same for arms that train on other records than the plan's own

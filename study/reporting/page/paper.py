@@ -100,7 +100,7 @@ def protocol(results: StudyResults) -> Iterator[Block]:
         name="protocol",
         title="How it was decided",
         shows="The settings that shaped the results, from the study's plan.",
-        reading="The plan was written before the first trial and was not changed since.",
+        reading="The plan was written before the first trial; only a search may grow after it.",
         columns=[Column("what", Kind.NAME), Column("how", Kind.TEXT)],
         rows=list(_decisions(results).items()),
     )
