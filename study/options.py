@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,13 +26,22 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Refuse misspelt options before anything else, and name the nearest one of each."""
+        """Refuse misspelt options and empty texts before anything else.
+
+        A misspelt option is told with the nearest one.
+        """
         words = list(sys.argv[1:] if args is None else args)
         names = [word.partition("=")[0] for word in takewhile("--".__ne__, words)]
         options = [name for name in names if name.startswith("--") and " " not in name]
         unknown = [name for name in options if name not in self._option_string_actions]
         if unknown:
             self.error(f"unrecognized arguments: {', '.join(map(self._with_hint, unknown))}")
+        for before, word in pairwise(["the command", *words]):
+            name, equals, value = word.partition("=")
+            if not word or (equals and not value and name.startswith("--")):
+                self.error(
+                    f"{name or before}: is given no text; is a variable of the shell unset?"
+                )
         return super().parse_known_args(words, namespace)
 
     def _with_hint(self, name: str) -> str:

@@ -179,8 +179,8 @@ def _require_record(name: str) -> None:
 
     if Path(name).is_dir():
         first = min(Path(name).glob("*.hea"), default=None)
-        hint = f"name a record in it, as {first.with_suffix('')}" if first else "without a record"
-        raise MissingDataError(f"is a folder; {hint}", name)
+        hint = f"; name one in it, as {first.with_suffix('')}" if first else " is in it"
+        raise MissingDataError(f"is a folder, and no record{hint}", name)
     require_files(Path(), name, (".hea",))
 
 

@@ -83,16 +83,18 @@ def _report(args: argparse.Namespace) -> int:
     output = args.output or study.folder / REPORT
     if fault := output_fault(output, folder=True):
         raise UsageError(f"--output: {fault}")
-    results = write_page(study, output, say)
+    results, files = write_page(study, output, say)
     if not args.no_track:
-        _keep_page(args, results, output)
+        _keep_page(args, results, files)
     if not args.quiet:
         print(output / PAGE)
     return DONE
 
 
-def write_page(study: Study, output: Path, say: Callable[[str], None]) -> StudyResults:
-    """Write the page of a study and its tables into a folder; return its results.
+def write_page(
+    study: Study, output: Path, say: Callable[[str], None]
+) -> tuple[StudyResults, list[Path]]:
+    """Write the page of a study and its tables into a folder; return its results and the files.
 
     `say` is given a line for each step that takes a while.
     """
@@ -102,12 +104,13 @@ def write_page(study: Study, output: Path, say: Callable[[str], None]) -> StudyR
     workspace = study.folder.parents[1]
     results = _with_test_set(for_page(load(study, say, progress=seldom(say)), say), workspace)
     say("writing the page")
-    for name, content in report_files(results).items():
-        write_whole(output / name, content)
-    return results
+    files = {output / name: content for name, content in report_files(results).items()}
+    for file, content in files.items():
+        write_whole(file, content)
+    return results, [*files]
 
 
-def _keep_page(args: argparse.Namespace, results: StudyResults, output: Path) -> None:
+def _keep_page(args: argparse.Namespace, results: StudyResults, files: Sequence[Path]) -> None:
     """Keep answer and page with the study's run, if it has a run."""
     from study.reporting.page.answer import answer_text
     from study.tracking.experiment import Experiment
@@ -118,7 +121,7 @@ def _keep_page(args: argparse.Namespace, results: StudyResults, output: Path) ->
         experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
         own, _ = find_runs(experiment, study)
         if own:
-            experiment.add_folder(own[0].run_id, output)
+            experiment.add_files(own[0].run_id, files, REPORT)
             experiment.describe(own[0].run_id, answer_text(results))
         elif not args.quiet:
             print("the page is not kept in MLflow: it has no run of this study", file=sys.stderr)

@@ -139,7 +139,7 @@ def test_files_are_replaced_only_when_asked(run: Run, workspace: Path, records: 
 def test_a_bad_record_does_not_stop_the_others(run: Run, workspace: Path, records: Path) -> None:
     missing = f"error: {records}/p99: no .hea file\n"
     assert run(records / "p99", records / "p01", *MODEL) == Ended(2, "", missing)
-    folder = f"error: {records}: is a folder; name a record in it, as {records}/p01\n"
+    folder = f"error: {records}: is a folder, and no record; name one in it, as {records}/p01\n"
     assert run(records, *MODEL) == Ended(2, "", folder)
     (workspace / "p03.hea").touch()
     ended = run("p03", records / "p01", *MODEL, "--plot-from", "0:05")

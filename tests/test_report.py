@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from study import report
+from study.files import write_whole
 from study.reporting.page.page import PAGE, table_files
 from study.store.folder import BEATS, PLAN_FILE, SPACE_COPY
 from tests.builders import npz
@@ -60,6 +61,7 @@ def told(*words: str) -> Ended:
 
 def test_a_study_gets_its_page(workspace: Path) -> None:
     output = workspace / "studies" / NAME / "report"
+    write_whole(output / "notes.txt", "of the user")
     assert told().out == f"{output / PAGE}\n"
     page = (output / PAGE).read_text()
     # What trials measured, what a start wrote, and what the study knows of its start is there.
@@ -76,6 +78,7 @@ def test_a_study_gets_its_page(workspace: Path) -> None:
     assert set(table_files([])) < {path.name for path in output.iterdir()}
     (logged,) = (workspace / "mlruns").glob(f"*/*/artifacts/report/{PAGE}")
     assert logged.read_text() == page
+    assert not logged.with_name("notes.txt").exists()
 
 
 def test_a_tracker_that_cannot_be_used_takes_no_page_away(workspace: Path, tmp_path: Path) -> None:

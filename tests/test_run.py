@@ -87,6 +87,10 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
             ["--epoch", "3", "--sede=1", "--zzz"],
             "--epoch (did you mean --epochs?), --sede (did you mean --seed?), --zzz; see python",
         ),
+        (
+            ["--space", "smoke", "--name", ""],
+            "--name: is given no text (an unset variable of the shell?)",
+        ),
         (["--space", "smoke", "--data", "synthetc"], "synthetic. Did you mean 'synthetic'?"),
         (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
         (["--space", "smoke", "--records", "r"], "--records needs --split FILE, which says"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,6 +110,13 @@ class Experiment:
         client, _ = self.connect()
         with explained(self.store):
             client.log_artifacts(run_id, str(folder), folder.name)
+
+    def add_files(self, run_id: str, files: Iterable[Path], folder: str) -> None:
+        """Keep files in a folder of a run; what lies beside them is not kept."""
+        client, _ = self.connect()
+        with explained(self.store):
+            for file in files:
+                client.log_artifact(run_id, str(file), folder)
 
     def where(self, study: str = "") -> str:
         """Return a line that says how to see a study in MLflow."""

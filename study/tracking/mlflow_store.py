@@ -154,8 +154,9 @@ def _refuse_old_file_store(workspace: Path) -> None:
 
 def _check_sqlite_file(path: Path) -> None:
     """Refuse at once a file that MLflow would retry to open for over a minute."""
+    mend = "move it away, or give another --tracking-uri"
     if path.is_dir():
-        raise TrackingError(f"tracking: {path} is a folder, not an SQLite database")
+        raise TrackingError(f"tracking: {path} is a folder, not an SQLite database; {mend}")
     if not path.exists():
         return
     try:
@@ -164,10 +165,7 @@ def _check_sqlite_file(path: Path) -> None:
     except OSError as error:
         raise TrackingError(f"tracking: cannot read {path}: {error.strerror}") from error
     if header and header != _SQLITE_HEADER:
-        raise TrackingError(
-            f"tracking: {path} is not an SQLite database; move it away, or give another "
-            "--tracking-uri"
-        )
+        raise TrackingError(f"tracking: {path} is not an SQLite database; {mend}")
 
 
 _KEEP_PATHS = (

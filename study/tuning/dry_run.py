@@ -142,7 +142,8 @@ def plan_lines(
         if branch.reference:
             yield f"    {branch.reference}"
     for fault in broken_routes(space):
-        yield f"warning: {fault}; `python -m study.check_plugin FILE.py` has all checks"
+        yield f"warning: a plug-in's routes are not as it declares: {fault}"
+        yield "  `python -m study.check_plugin FILE.py` runs all checks"
     if existing:
         yield f"so far: {existing.state}"
         for line in plan.differences(existing.plan).values():
