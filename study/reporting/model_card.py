@@ -25,7 +25,7 @@ from study.statistics.comparison import compare
 from study.statistics.findings import ArmResult, ClassFacts, label_of
 from study.statistics.predictions import ArmRuns, Beats
 from study.training.metrics import confusion_matrix, precision, sensitivity
-from study.wording import score_text
+from study.wording import plural, score_text
 
 _LIMITS = (
     "No diagnosis: it is a research tool, no medical device, and was tried in no patient's care.",
@@ -161,7 +161,7 @@ def _licence(database: Database) -> str:
 
 def _figures(found: Evidence) -> list[str]:
     result = found.result
-    seeds = f"{found.n_seeds} seeds"
+    seeds = plural(found.n_seeds, "seed")
     if found.n_partitions > 1:
         seeds += f" over {found.n_partitions} partitions into folds"
     means = [
