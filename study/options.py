@@ -39,9 +39,7 @@ class _Parser(argparse.ArgumentParser):
         for before, word in pairwise(["the command", *words]):
             name, equals, value = word.partition("=")
             if not word or (equals and not value and name.startswith("--")):
-                self.error(
-                    f"{name or before}: is given no text; is a variable of the shell unset?"
-                )
+                self.error(f"{name or before}: is given no text (an unset variable of the shell?)")
         return super().parse_known_args(words, namespace)
 
     def _with_hint(self, name: str) -> str:
