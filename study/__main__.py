@@ -18,7 +18,7 @@ from study.errors import unknown
 COMMANDS = {
     "run": ("study.run", "search or compare: start, resume, confirm, inspect, repair studies"),
     "report": ("study.report", "write the page of a study and its tables"),
-    "evaluate": ("study.evaluate", "the sealed test: its plan, its opening, other test sets and records"),
+    "evaluate": ("study.evaluate", "the sealed test: its plan, its openings; other records"),
     "predict": ("study.predict", "classify the beats of a WFDB record"),
     "demo": ("study.demo", "classify a made-up record with the shipped model"),
     "champion": ("study.champion", "make such a model from an arm of a comparison"),
