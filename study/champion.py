@@ -80,7 +80,7 @@ def _output(args: argparse.Namespace) -> Path:
     output: Path = args.output or Path(f"{args.arm}.pt")
     if output.suffix != ".pt":
         raise UsageError(f"--output: must end in .pt, as a model's file does, got {output}")
-    if fault := output_fault(output):
+    if fault := output_fault(output) or output_fault(output.with_suffix(".md")):
         raise UsageError(f"--output: {fault}")
     return output
 

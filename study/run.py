@@ -26,10 +26,12 @@ no such study, or --repair was asked while it runs.
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,11 +87,12 @@ def start(words: Sequence[str]) -> str:
     Raises:
         StudyError: What the command would print.
     """
-    began = time.monotonic()
+    began, printed = time.monotonic(), io.StringIO()
     try:
-        args = _parser().parse_args(words)
+        with redirect_stderr(printed):
+            args = _parser().parse_args(words)
     except SystemExit as error:  # argparse has printed what is wrong
-        raise UsageError(f"`study.run {' '.join(words)}`: is no such command") from error
+        raise UsageError(printed.getvalue().strip().removeprefix("error: ")) from error
     set_logging(verbose=args.verbose, quiet=args.quiet)
     _dispatch(args, began)
     return _name(args)
