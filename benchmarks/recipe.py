@@ -87,7 +87,7 @@ def line(own: Float, base: Float | None) -> str:
     if base is None or len(base) != len(own):
         return f"{text} {'':29}"
     by_seed = both - base.mean(axis=1)
-    each = ", ".join(f"{difference:+.3f}" for difference in by_seed[:5])
+    each = ", ".join(f"{difference:+.3f}" for difference in by_seed)
     return f"{text} {f'{by_seed.mean():+.3f} [{each}]':29}"
 
 

@@ -56,6 +56,7 @@ class Method:
             study.
         screening: Whether `BUDGET` configurations are screened and the best of each arm is then
             trained in full, as the tool does it.
+        epochs: Of a trial in full; None takes the longest that is recorded.
         keep: How many of `BUDGET` configurations, screened at a horizon of one epoch, are then
             trained in full; None trains all in full at once.
     """
@@ -67,6 +68,7 @@ class Method:
     pruner: Callable[[], BasePruner] | None = None
     defaults_first: bool = True
     screening: bool = False
+    epochs: int | None = None
     keep: int | None = None
 
 
@@ -179,7 +181,7 @@ class Replays:
 
     def search(self, method: Method, seed: int, *, horizon: int | None = None) -> Iterator[Event]:
         """Yield the events of one search over trials of one horizon, until nothing is left."""
-        horizon = horizon or self._recording.horizon
+        horizon = horizon or method.epochs or self._recording.horizon
         n_cells = len(self._recording.cells)
         # As many trials as a study would have: the sampler's random start is a third of them.
         trials = min(BUDGET, n_cells)

@@ -3,8 +3,8 @@
   MITDB_DIR=... python -m benchmarks.time_to_quality record --workspace DIR   hours; resumable
   python -m benchmarks.time_to_quality replay [--replays 100]                 seconds a method
 
-`record` trains every cell of a space in full, unpruned, with `python -m study.run` itself, and
-again with a horizon of one epoch; then it writes `benchmarks/curves/SPACE.json`. Started again it
+`record` trains every cell of a space for six epochs, unpruned, with `python -m study.run` itself,
+and again for three and for one; then it writes `benchmarks/curves/SPACE.json`. Started again it
 goes on where it was. The space is `benchmarks/curves/fusion_grid_sample.toml`: 36 of the 288
 cells of `fusion_grid`, a full grid, so that every method searches it as it is and proposes
 nothing that was not recorded.
@@ -17,6 +17,7 @@ the recorded seeds. A method has arrived when that is within .01 of the best kno
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import subprocess
@@ -89,6 +90,8 @@ METHODS = (
     Method(name="TPE + ASHA, each arm's defaults first", reduction_factor=3),
     Method(name="screening, then each arm's best, random", sampler="random", screening=True),
     Method(name="the default: screening, then each arm's best, TPE", screening=True),
+    Method(name="TPE, three epochs", defaults_first=False, epochs=3),
+    Method(name="screening, then each arm's best for three epochs, TPE", screening=True, epochs=3),
 )
 """The first is what the others are compared with."""
 
@@ -100,7 +103,7 @@ def main() -> int:
     record_ = commands.add_parser("record", help="train every cell, hours")
     record_.add_argument("--workspace", type=Path, required=True, help="where the studies lie")
     record_.add_argument("--space", type=Path, default=SPACE, help="a search space, whole grid")
-    record_.add_argument("--epochs", type=int, nargs="+", default=[6, 1], help="default 6 1")
+    record_.add_argument("--epochs", type=int, nargs="+", default=[6, 3, 1], help="default 6 3 1")
     record_.add_argument("--seeds", type=int, nargs="+", default=[0], help="default 0")
     replay_ = commands.add_parser("replay", help="compare methods, seconds a method")
     replay_.add_argument("--curves", type=Path, default=SPACE.with_suffix(".json"))
@@ -260,7 +263,7 @@ def _describe(curves: Recording) -> None:
     confirmed = curves.confirmed()
     best = confirmed.max()
     n_close = int((confirmed >= best - CLOSE).sum())
-    full = curves.seen(curves.horizon, 0)
+    last = curves.curves[curves.horizon][:, :, -1]
     print(
         f"{len(curves.cells)} cells of {curves.space}, {curves.n_seeds} seed(s) each, "
         f"{curves.beats_per_epoch:,} beats an epoch, {curves.provenance['engine']}, "
@@ -275,19 +278,19 @@ def _describe(curves: Recording) -> None:
         "a search that knew every last score after the first epoch, and took cells as they come, "
         f"would train {bound:.2f} of the beats of random search"
     )
-    ranks = [f"{_rank(full[:, epoch], confirmed):.2f}" for epoch in range(curves.horizon)]
-    print(f"rank correlation of a score and the confirmed one, by epoch: {', '.join(ranks)}")
-    if 1 in curves.curves:
-        print(f"of a trial of one epoch: {_rank(curves.seen(1, 0)[:, -1], confirmed):.2f}")
-    for horizon in sorted(curves.curves):
-        last = curves.curves[horizon][:, :, -1]
-        if len(last) > 1:
-            print(f"of two seeds' last scores, {horizon} epoch(s): {_rank(last[0], last[1]):.2f}")
+    if curves.n_seeds > 1:
+        print("rank correlation of one seed's scores and another's after the full budget:")
+    for horizon in sorted(curves.curves if curves.n_seeds > 1 else ()):
+        seen = [curves.seen(horizon, seed) for seed in range(curves.n_seeds)]
+        ranks = [f"{_repeats(seen, last, epoch):.2f}" for epoch in range(horizon)]
+        print(f"- trials of {horizon} epoch(s), after each epoch: {', '.join(ranks)}")
     print()
 
 
-def _rank(score: NDArray[np.float64], confirmed: NDArray[np.float64]) -> float:
-    return float(spearmanr(score, confirmed).statistic)
+def _repeats(seen: Sequence[NDArray[np.float64]], last: NDArray[np.float64], epoch: int) -> float:
+    """Return how well scores after an epoch rank cells as the last scores of other seeds do."""
+    pairs = itertools.permutations(range(len(last)), 2)
+    return float(np.mean([spearmanr(seen[a][:, epoch], last[b]).statistic for a, b in pairs]))
 
 
 def _middle(results: Sequence[Result]) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 
 from benchmarks import recording
 from benchmarks.recording import Params, Recording
+from benchmarks.time_to_quality import SPACE
+from study.spaces.load import load_space
 
 CELLS: list[Params] = [{"fusion": "film"}, {"fusion": "mhca", "heads": 2}]
 
@@ -29,3 +31,12 @@ def test_a_recording_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert (back.horizon, back.n_seeds) == (6, 2)
     np.testing.assert_allclose(back.confirmed(), curves[:, :, -1].mean(axis=0))
     np.testing.assert_array_equal(back.seen(6, seed=3), curves[1])
+
+
+def test_the_recorded_cells_are_those_of_fusion_grid_as_it_is() -> None:
+    grid, sample = load_space("fusion_grid"), load_space(SPACE)
+    recorded = recording.read(SPACE.with_suffix(".json"))
+    assert recorded.digest == sample.digest
+    assert grid.fixed["epochs"] in recorded.curves
+    shown = {name: value for name, value in grid.fixed.items() if name != "epochs"}
+    assert shown.items() <= sample.fixed.items()

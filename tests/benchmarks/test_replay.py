@@ -43,7 +43,7 @@ def space(tmp_path: Path) -> Space:
 def level(values: ArrayLike) -> dict[int, NDArray[np.float64]]:
     """Return curves of cells that score the same after every epoch; values [K] or [S, K]."""
     full = np.repeat(np.atleast_2d(values)[:, :, None], EPOCHS, axis=2)
-    return {EPOCHS: full, 1: full[:, :, :1]}
+    return {horizon: full[:, :, :horizon] for horizon in (EPOCHS, 3, 1)}
 
 
 def replays(space: Space, curves: Mapping[int, NDArray[np.float64]]) -> Replays:
