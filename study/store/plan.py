@@ -140,6 +140,8 @@ class StudyPlan:
             )
         try:
             stored = json.loads(path.read_text())
+            if not isinstance(stored, dict):
+                raise TypeError("must be an object with the parts of a plan")
             form = stored.pop("form", None)
             if form == FORM:
                 return cls(**stored)

@@ -72,7 +72,10 @@ def test_differences_name_what_was_and_is_and_not_what_only_follows(plan: StudyP
 
 
 def test_a_file_that_is_no_plan_is_refused(tmp_path: Path) -> None:
-    for content in ("{", "[1, 2]", f'{{"form": {FORM}, "name": "tiny"}}'):
+    for content, said in (
+        ("{", "Expecting property name"),
+        ("[]", "must be an object with the parts of a plan);"),
+        (f'{{"form": {FORM}, "name": "tiny"}}', ""),
+    ):
         (tmp_path / PLAN_FILE).write_text(content)
-        said = "Expecting property name" if content == "{" else ""
         assert refusal(tmp_path).startswith(f"is not a plan ({said}")
