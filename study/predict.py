@@ -177,7 +177,7 @@ def _require_record(name: str) -> None:
     """Refuse what is no record: often a mistyped path, or a folder of records."""
     from study.data.wfdb_header import require_files
 
-    if Path(name).is_dir():
+    if Path(name).is_dir() and not Path(f"{name}.hea").exists():
         first = min(Path(name).glob("*.hea"), default=None)
         hint = f"; name one in it, as {first.with_suffix('')}" if first else " is in it"
         raise MissingDataError(f"is a folder, and no record{hint}", name)

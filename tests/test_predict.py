@@ -142,6 +142,7 @@ def test_a_bad_record_does_not_stop_the_others(run: Run, workspace: Path, record
     folder = f"error: {records}: is a folder, and no record; name one in it, as {records}/p01\n"
     assert run(records, *MODEL) == Ended(2, "", folder)
     (workspace / "p03.hea").touch()
+    (workspace / "p03").mkdir()  # a folder beside a record may have its name
     ended = run("p03", records / "p01", *MODEL, "--plot-from", "0:05")
     assert (ended.code, ended.err[:43]) == (1, "error: p03.hea: cannot be read as a WFDB he")
     assert (workspace / "predictions" / "p01.png").stat().st_size > 20_000
