@@ -72,6 +72,11 @@ class RRLoss:
         return RRUse.UNCLEAR
 
     @property
+    def size(self) -> float:
+        """The larger of the losses, or gains, of S and V; infinite where none is defined."""
+        return max((abs(v) for v in self.value.values() if math.isfinite(v)), default=math.inf)
+
+    @property
     def text(self) -> str:
         """The loss in words: +.150 of AUPRC S and +.020 of AUPRC V."""
         # Rounded first: what is shown as 0 has no sign.

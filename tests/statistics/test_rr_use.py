@@ -33,3 +33,8 @@ def lost(s: float, v: float, spread: float = 0.0) -> dict[str, float]:
 )
 def test_every_permutation_decides(trials: list[dict[str, float]], use: RRUse) -> None:
     assert RRLoss.of(trials, "inputs").use is use
+
+
+def test_the_size_of_a_loss_is_that_of_a_gain_too_and_of_what_is_defined() -> None:
+    sizes = [RRLoss.of([lost(s, v)], "inputs").size for s, v in ((-0.2, 0.1), (math.nan, 0.1))]
+    assert sizes == [0.2, 0.1] and RRLoss.of([], "inputs").size == math.inf

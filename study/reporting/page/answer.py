@@ -238,7 +238,7 @@ def _ignoring_rr(results: StudyResults) -> Answer:
     ignoring = {use: [arm for arm in losses if losses[arm].use is use] for use in reasons}
     ignoring = {use: arms for use, arms in ignoring.items() if arms}
     if not ignoring:
-        least = min(losses, key=lambda arm: max(losses[arm].value.values()))
+        least = min(losses, key=lambda arm: losses[arm].size)
         return (
             question,
             f"none of {plural(len(losses), 'arm')}",
