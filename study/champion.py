@@ -80,7 +80,9 @@ def _output(args: argparse.Namespace) -> Path:
     output: Path = args.output or Path(f"{args.arm}.pt")
     if output.suffix != ".pt":
         raise UsageError(f"--output: must end in .pt, as a model's file does, got {output}")
-    if fault := output_fault(output) or output_fault(output.with_suffix(".md")):
+    # Beside a model a card is the model's; another file of its name is the user's own.
+    card_fault = output_fault(output.with_suffix(".md"), new=not output.exists())
+    if fault := output_fault(output) or card_fault:
         raise UsageError(f"--output: {fault}")
     return output
 

@@ -129,7 +129,7 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
         raise UsageError("--retry-failed: means something with --resume only")
     if not args.space:
         raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
-    if args.start_from:
+    if args.start_from and not _study_of(args):  # one that has begun may no longer need it
         _require_study(args.start_from)
     return _run(args, began)
 

@@ -57,6 +57,9 @@ def test_what_cannot_become_one_is_refused(workspace: Path) -> None:
     assert unknown in made(workspace, "--arm", "summ").err
     refused = made(workspace, "--arm", "sum", "--output", "a.bin")
     assert (refused.code, "--output: must end in .pt" in refused.err) == (2, True)
+    (workspace / "notes.md").write_text("of the user")
+    refused = made(workspace, "--arm", "sum", "--output", "notes.pt")
+    assert "--output: notes.md: is there already, and is never replaced; name" in refused.err
     refused = made(workspace, "--arm", "sum", "--output", "two.toml/a.pt")
     assert "--output: two.toml/a.pt: cannot be written (two.toml: Not a dir" in refused.err
 

@@ -78,6 +78,7 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
         (["--space", "smoke", "--name", "../up"], "study '../up': a study's name has letters"),
         (["--space", "smoke", "--trials", "0"], "space smoke: trials: must be a whole number"),
         (["--space", "smoke", "--resume"], "there is no study 'smoke' in "),
+        (["--space", "smoke", "--start-from", "none"], "there is no study 'none' in "),
         (
             ["--space", "smoke", "--epochs", "0", "--folds", "99"],
             "space smoke: 2 faults\n  - epochs: must be in [1, 1000], got 0\n"

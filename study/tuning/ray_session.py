@@ -111,7 +111,8 @@ def _attach(address: str) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StudyStateError(
             f"--address {address}: no Ray cluster answers ({error}); "
-            "start one with `ray start --head`, or leave --address out"
+            "start one with `ray start --head`, or leave --address out: the same command, that "
+            "of study.run with --resume, then goes on"
         ) from error
 
 
