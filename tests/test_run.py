@@ -68,6 +68,15 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
     assert "  bad                cannot be read; `--status bad` says why\n" in second
 
 
+def test_a_begun_search_goes_on_without_the_study_that_informed_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_plan(name="mine").save(workspace / "studies" / "mine")
+    monkeypatch.setattr(run, "_run", lambda args, began: 0)
+    words = ["--space", "two.toml", "--start-from", "gone", "--name"]
+    assert [here(workspace, [*words, name]).code for name in ("mine", "new")] == [0, 2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
