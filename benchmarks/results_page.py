@@ -44,13 +44,16 @@ ANSWER = ("## The answer so far\n\n", "\n[docs/results.md]")
 
 _COMPARISON, _GRID = "fusion_compare/comparison.md", "fusion_grid/tables.md"
 _PUBLISHED, _SEALED = "published_arms/tables.md", "fusion_compare_test/tables.txt"
+_SHOWN = "representation/tables.md"
 _HUNDRED, _SECOND = "fusion_compare_100/tables.md", "second_test/tables.txt"
 
 TABLES = {
     "arms": (_COMPARISON, "Arms by AUPRC S+V"),
     "contrasts": (_COMPARISON, "Declared contrasts"),
     "floors": ("fusion_compare/floors.md", "## Floors"),
-    "shown": ("representation/arms.txt", "Arms by score"),
+    "shown": (_SHOWN, "## Arms by score"),
+    "shown contrasts": (_SHOWN, "## Declared contrasts"),
+    "without a window": ("../../benchmarks/README.md", "### Without a window"),
     "recipes": ("../../benchmarks/README.md", "## Recipes against memorising"),
     "hundred arms": (_HUNDRED, "## Arms by score"),
     "hundred databases": (_HUNDRED, "## Arms by database"),
