@@ -241,18 +241,7 @@ def made_up_result(job: TrialJob) -> TrialResult:
     log_probs = np.log(drawn).astype(np.float32)
     fold = job.folds.of_beats(beats)
     scores = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
-    return TrialResult(
-        log_probs=log_probs,
-        metrics=scores.values,
-        undefined=scores.undefined,
-        per_fold=scores.per_fold,
-        per_record=scores.per_record,
-        confusion=scores.confusion,
-        gates=None,
-        inspection=None,
-        weights=[],
-        seconds_reliance=0.0,
-    )
+    return TrialResult.without_networks(log_probs, scores)
 
 
 class NoTraining:

@@ -233,18 +233,7 @@ def scored(name: str, beats: BeatSet, folds: Folds) -> TrialResult:
         record_names=beats.record_names,
         databases=beats.databases,
     )
-    return TrialResult(
-        log_probs=log_probs,
-        metrics=scores.values,
-        undefined=scores.undefined,
-        per_fold=scores.per_fold,
-        per_record=scores.per_record,
-        confusion=scores.confusion,
-        gates=None,
-        inspection=None,
-        weights=[],
-        seconds_reliance=0.0,
-    )
+    return TrialResult.without_networks(log_probs, scores)
 
 
 def identity(name: str, beats: BeatSet, folds: Folds) -> str:

@@ -224,9 +224,7 @@ class TrialTraining:
             per_record=[],
             confusion=np.zeros((n_classes, n_classes), dtype=np.int64),
             gates=self._gates(),
-            inspection=None,
             weights=weights,
-            seconds_reliance=0.0,
         )
 
     def state_dict(self) -> dict[str, Any]:

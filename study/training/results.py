@@ -9,14 +9,16 @@ are in seed-major order: seed 0 with all its folds, then seed 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from study.training.scores import Scores
 
 MASKED_SHARE = 0.2
 """Share of the time steps that the deletion check masks."""
@@ -69,8 +71,21 @@ class TrialResult:
     # [C, C] beats by true (rows) and decided class, summed over seeds
     confusion: NDArray[np.int64]
     # [members, D] gate values, or None for a fusion without a gate
-    gates: NDArray[np.float32] | None
+    gates: NDArray[np.float32] | None = None
     # What was measured inside the networks; None for a floor, which has none
-    inspection: Inspection | None
-    weights: list[dict[str, Tensor]]  # state dict of each scored model, on the CPU
-    seconds_reliance: float  # wall time of measuring RR reliance and the inspection
+    inspection: Inspection | None = None
+    # State dict of each scored model, on the CPU
+    weights: list[dict[str, Tensor]] = field(default_factory=list)
+    seconds_reliance: float = 0.0  # wall time of measuring RR reliance and the inspection
+
+    @classmethod
+    def without_networks(cls, log_probs: NDArray[np.float32], scores: Scores) -> Self:
+        """Return the result of scored predictions [S, N, C] alone, as of a floor."""
+        return cls(
+            log_probs=log_probs,
+            metrics=scores.values,
+            undefined=scores.undefined,
+            per_fold=scores.per_fold,
+            per_record=scores.per_record,
+            confusion=scores.confusion,
+        )
