@@ -141,6 +141,12 @@ class _Peaks:
     r_peak: NDArray[np.int64]  # [F] sample of the R peak in its record
     previous: NDArray[np.int64]  # [F] sample of the R peak before
 
+    def at(self, index: NDArray[np.int64]) -> _Peaks:
+        """Return some of them."""
+        return _Peaks(
+            record=self.record[index], r_peak=self.r_peak[index], previous=self.previous[index]
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _UncutBeats(LabelledBeats):
@@ -148,19 +154,20 @@ class _UncutBeats(LabelledBeats):
 
     signal: NDArray[np.float64]  # filtered signals of all records, [samples of all records]
     offset: NDArray[np.int64]  # [records] where each record begins in `signal`
-    r_peak: NDArray[np.int64]  # [N] sample of the R peak in its record
-    previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before
     fitting: _Peaks  # the F beats that make templates
     among_fitting: NDArray[np.int64]  # [N] position of each beat among these
     rr: Mapping[str, NDArray[np.float32]]  # RR feature sets, each [N, R]
     dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason
 
+    @property
+    def peaks(self) -> _Peaks:
+        """Positions of the N beats."""
+        return self.fitting.at(self.among_fitting)
+
     def cut(self, cut: Cut, dataset: str, kind: str, study_seed: int, fingerprint: str) -> BeatSet:
         """Cut the windows of one segmentation and assemble its beat set."""
         segmentation, resampling, *template = cut
-        start, stop = SEGMENTATIONS[segmentation].bounds(self.r_peak, self.previous_r_peak)
-        offset = self.offset[self.record]
-        reliance = self._reliance(segmentation, resampling, study_seed)
+        reliance = self._reliance(cut, study_seed)
         return BeatSet(
             dataset=dataset,
             source=kind,
@@ -168,9 +175,9 @@ class _UncutBeats(LabelledBeats):
             resampling=resampling,
             record_names=self.record_names,
             record=self.record,
-            r_peak_sample=self.r_peak,
+            r_peak_sample=self.peaks.r_peak,
             label=self.label,
-            ecg=cut_windows(self.signal, offset + start, offset + stop, resampling),
+            ecg=self._windows(cut, self.peaks),
             rr=self.rr,
             reliance=reliance,
             dropped=self.dropped,
@@ -186,10 +193,7 @@ class _UncutBeats(LabelledBeats):
             of_shape_cut = self.templates(SHAPE_CUT, template)
         recut = None
         if reliance.windows is not None:
-            segmentation, resampling, *_ = cut
-            recut_windows = self._recut(
-                segmentation, resampling, reliance.beats, reliance.donors, scaled=False
-            )
+            recut_windows = self._recut(cut, reliance.beats, reliance.donors, scaled=False)
             recut = deviations(recut_windows, templates[reliance.beats])
         return Reference(
             template=template,
@@ -200,44 +204,37 @@ class _UncutBeats(LabelledBeats):
 
     def templates(self, cut: Cut, template: str) -> tuple[Windows, Windows]:
         """Return the windows of all beats, mean-free and unscaled, and their templates, [N, T]."""
-        segmentation, resampling, *_ = cut
         peaks, used = self.fitting, self.among_fitting
-        start, stop = SEGMENTATIONS[segmentation].bounds(peaks.r_peak, peaks.previous)
-        offset = self.offset[peaks.record]
-        windows = cut_windows(self.signal, offset + start, offset + stop, resampling, scaled=False)
+        windows = self._windows(cut, peaks, scaled=False)
         return windows[used], make_templates(template, windows, peaks.r_peak, peaks.record)[used]
 
-    def _reliance(self, segmentation: str, resampling: str, study_seed: int) -> Reliance:
+    def _reliance(self, cut: Cut, study_seed: int) -> Reliance:
         beats, donors = reliance_sample(self.record, self.label, study_seed)
-        if not SEGMENTATIONS[segmentation].from_previous:
-            return Reliance(beats=beats, donors=donors, windows=None)
-        windows = self._recut(segmentation, resampling, beats, donors)
+        depends_on_rr = SEGMENTATIONS[cut[0]].from_previous
+        windows = self._recut(cut, beats, donors) if depends_on_rr else None
         return Reliance(beats=beats, donors=donors, windows=windows)
 
     def _recut(
         self,
-        segmentation: str,
-        resampling: str,
+        cut: Cut,
         beats: NDArray[np.int64],
         donors: NDArray[np.int64],
         *,
         scaled: bool = True,
     ) -> Windows:
         """Cut sampled beats [M] as if each had its donors' RR, [P, M, T]; donors are [P, M]."""
-        r_peak = np.broadcast_to(self.r_peak[beats], donors.shape)
-        donor_rr = self.r_peak[donors] - self.previous_r_peak[donors]
-        start, stop = SEGMENTATIONS[segmentation].bounds(r_peak, r_peak - donor_rr)
+        own = self.peaks.at(np.broadcast_to(beats, donors.shape).ravel())
+        others = self.peaks.at(donors.ravel())
+        recut = replace(own, previous=own.r_peak - (others.r_peak - others.previous))
+        return self._windows(cut, recut, scaled=scaled).reshape(*donors.shape, N_SAMPLES)
+
+    def _windows(self, cut: Cut, peaks: _Peaks, *, scaled: bool = True) -> Windows:
+        """Cut the windows of beats at these positions, [F, T]."""
+        segmentation, resampling, *_ = cut
+        start, stop = SEGMENTATIONS[segmentation].bounds(peaks.r_peak, peaks.previous)
         # A donor's RR may reach back before the record: the window then begins at sample 0.
-        start = np.maximum(start, 0)
-        offset = np.broadcast_to(self.offset[self.record[beats]], donors.shape)
-        windows = cut_windows(
-            self.signal,
-            (offset + start).ravel(),
-            (offset + stop).ravel(),
-            resampling,
-            scaled=scaled,
-        )
-        return windows.reshape(*donors.shape, N_SAMPLES)
+        start, offset = np.maximum(start, 0), self.offset[peaks.record]
+        return cut_windows(self.signal, offset + start, offset + stop, resampling, scaled=scaled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -279,8 +276,6 @@ def _joined(parts: Sequence[_Part], where: Path | str) -> _UncutBeats:
         record_names=tuple(part.name for part in parts),
         offset=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
         record=np.repeat(np.arange(len(parts)), sizes),
-        r_peak=np.concatenate([beats.r_peak for beats in lists]),
-        previous_r_peak=np.concatenate([beats.previous_r_peak for beats in lists]),
         label=np.concatenate([beats.label for beats in lists]),
         fitting=_fitting(parts),
         among_fitting=np.flatnonzero(

@@ -139,8 +139,6 @@ class UsableBeats:
     index: NDArray[np.int64]  # [N] position among the record's K beat annotations
     # [F] position of the beats that fit, whatever their class: those that make templates
     fitting: NDArray[np.int64]
-    r_peak: NDArray[np.int64]  # [N] sample of the R peak
-    previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before, of any class
     label: NDArray[np.int64]  # [N] index into `CLASSES`
     dropped: Mapping[str, int]  # beats left out by reason; unused reasons are absent
     gap: NDArray[np.bool_]  # [K - 1] whether the interval after each beat but the last is a gap
@@ -172,7 +170,6 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def usable_beats(record: Record) -> UsableBeats:
     """Choose the beats of a record that fit every segmentation, and count the others."""
-    r_peak = record.beat_samples
     gap = gaps_of(record)
     unfit = why_unfit(record, gap)
     classes = _classes(record)
@@ -181,8 +178,6 @@ def usable_beats(record: Record) -> UsableBeats:
     return UsableBeats(
         index=index,
         fitting=np.flatnonzero(unfit == ""),
-        r_peak=r_peak[index],
-        previous_r_peak=_previous(r_peak)[index],
         label=np.array([CLASSES.index(name) for name in classes[index]], dtype=np.int64),
         dropped={
             name: count

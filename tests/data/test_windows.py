@@ -107,13 +107,12 @@ def test_band_pass_of_a_signal_shorter_than_the_filter_is_finite(length: int) ->
     assert np.isfinite(filtered).all()
 
 
-def test_labels_and_previous_beats() -> None:
+def test_labels_and_positions() -> None:
     beats = usable_beats(record_of("400N 700/ 1000V 1300e 1600A 1900N"))
     assert [CLASSES[label] for label in beats.label] == ["V", "N", "S"]
     assert beats.index.tolist() == [2, 3, 4]
-    assert beats.r_peak.tolist() == [1000, 1300, 1600]
-    # The paced beat is left out, but the interval before the V beat begins at it.
-    assert beats.previous_r_peak.tolist() == [700, 1000, 1300]
+    # The interval before the V beat begins at the paced beat, which fits too.
+    assert beats.fitting.tolist() == [1, 2, 3, 4]
     assert beats.dropped == {"class Q": 1, "first or last beat": 2}
 
 
