@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,13 @@ class HeldOut:
     fold: int
     records: Int  # indices of its records
     rows: Int  # indices of its beats
+    label: Int  # class of each of these
+    record: Int  # position of the record of each of these among `records`
+
+    def distinct(self, weights: NDArray[Any]) -> tuple[NDArray[Any], Int]:
+        """Return the distinct rows of weights [W, G] on its records; which each row is, [W]."""
+        distinct, index = np.unique(weights[:, self.records], axis=0, return_inverse=True)
+        return distinct, index.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,7 +84,14 @@ class Beats(LabelledBeats):
             for fold in range(self.n_folds):
                 records = np.flatnonzero(of_record == fold)
                 rows = np.flatnonzero(of_record[self.record] == fold)
-                yield HeldOut(partition=partition, fold=fold, records=records, rows=rows)
+                yield HeldOut(
+                    partition=partition,
+                    fold=fold,
+                    records=records,
+                    rows=rows,
+                    label=self.label[rows],
+                    record=np.searchsorted(records, self.record[rows]),
+                )
 
     @property
     def held_out(self) -> NDArray[np.bool_]:

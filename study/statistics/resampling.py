@@ -96,11 +96,7 @@ class WeightedScores:
         Classes not asked for are NaN.
         """
         counts, folds = beats.counts, list(beats.folds)
-        distinct, combinations = [], []
-        for held in folds:
-            unique, combination = np.unique(weights[:, held.records], axis=0, return_inverse=True)
-            distinct.append(unique)
-            combinations.append(combination.reshape(-1))
+        distinct, combinations = zip(*(held.distinct(weights) for held in folds), strict=True)
         by_arm = []
         for index, arm in enumerate(arms):
             if progress:
@@ -172,19 +168,16 @@ def _fold_values(
     classes: Sequence[str],
 ) -> Float:
     """Return one arm's scores of a fold, [D, S, U, C]."""
-    rows, records = held.rows, held.records
-    row_of = np.full(len(beats.record_names), -1)
-    row_of[records] = np.arange(len(records))
-    record, label = row_of[beats.record[rows]], beats.label[rows]
     order = arm.runs_on(held.partition, beats.n_partitions)
     distinct = order[:1] if arm.one_model else order
     values = np.full((len(distinct), len(weights), len(CLASSES)), np.nan)
     for c in map(CLASSES.index, classes):
-        positive = label == c
+        positive = held.label == c
         if not positive.any():
             continue
         for index, run in enumerate(distinct):
-            ranking = Ranking.of(arm.log_probs[run, rows, c], positive, record, len(records))
+            score = arm.log_probs[run, held.rows, c]
+            ranking = Ranking.of(score, positive, held.record, len(held.records))
             values[index, :, c] = MEASURES[measure](ranking, weights)
     n_draws = len(np.unique(arm.draw))
     every = np.broadcast_to(values, (len(order), *values.shape[1:]))

@@ -115,15 +115,11 @@ def swap_test(
     observed = np.zeros(len(pairs))
     null = np.zeros((len(pairs), len(swaps)))
     folds = list(beats.folds)
+    with_none = np.vstack([np.zeros_like(swaps[:1]), swaps])
     for number, held in enumerate(folds, start=1):
         if progress:
             progress(f"swapping records (fold {number} of {len(folds)})")
-        records = held.records
-        as_it_is = np.zeros((1, len(records)), dtype=bool)
-        distinct, combination = np.unique(
-            np.vstack([as_it_is, swaps[:, records]]), axis=0, return_inverse=True
-        )
-        combination = combination.reshape(-1)
+        distinct, combination = held.distinct(with_none)
         counted = beats.counted[held.partition]
         for c in [CLASSES.index(name) for name in classes]:
             if not counted[held.fold, c]:
@@ -146,17 +142,16 @@ def _differences(
     swapped: NDArray[np.bool_],
 ) -> list[Float]:
     """Return each pair's difference in one fold and class after each swap, [U], runs averaged."""
-    rows, records = held.rows, held.records
-    row_of = np.full(len(beats.record_names), -1)
-    row_of[records] = np.arange(len(records))
-    record, positive = row_of[beats.record[rows]], beats.label[rows] == c
+    n_records = len(held.records)
     # Both arms' ranks in one list, the second's records apart: to swap is to weight.
-    twice_positive, twice_record = np.tile(positive, 2), np.append(record, record + len(records))
+    positive = np.tile(held.label == c, 2)
+    record = np.append(held.record, held.record + n_records)
     first, second = np.hstack([~swapped, swapped]) * 1.0, np.hstack([swapped, ~swapped]) * 1.0
     arms = {arm.name: arm for pair in pairs for arm in pair}
     ranks = {
         name: [
-            _ranks(arm, run, rows, c) for run in arm.runs_on(held.partition, beats.n_partitions)
+            _ranks(arm, run, held.rows, c)
+            for run in arm.runs_on(held.partition, beats.n_partitions)
         ]
         for name, arm in arms.items()
     }
@@ -164,9 +159,7 @@ def _differences(
     for left, right in pairs:
         total = np.zeros(len(swapped))
         for both in zip(ranks[left.name], ranks[right.name], strict=True):
-            ranking = Ranking.of(
-                np.concatenate(both), twice_positive, twice_record, 2 * len(records)
-            )
+            ranking = Ranking.of(np.concatenate(both), positive, record, 2 * n_records)
             total += MEASURES[measure](ranking, first) - MEASURES[measure](ranking, second)
         differences.append(total / len(ranks[left.name]))
     return differences

@@ -51,21 +51,17 @@ def curves(
     total = np.zeros((beats.n_partitions, 2, len(weights), len(GRID)))  # [J, 2, 1 + W, P]
     n_folds = np.zeros((beats.n_partitions, 1, len(weights), 1))
     for held in beats.folds:
-        rows, records = held.rows, held.records
-        positive = beats.label[rows] == aami_class
+        positive = held.label == aami_class
         if not positive.any() or positive.all():
             continue
-        row_of = np.full(len(beats.record_names), -1)
-        row_of[records] = np.arange(len(records))
-        distinct, index = np.unique(weights[:, records], axis=0, return_inverse=True)
-        index = index.reshape(-1)
-        counted = scorable(distinct @ beats.counts[records])[index, aami_class]
+        distinct, index = held.distinct(weights)
+        counted = scorable(distinct @ beats.counts[held.records])[index, aami_class]
         read = np.zeros((2, len(distinct), len(GRID)))
         every = arm.runs_on(held.partition, beats.n_partitions)
         some = np.linspace(0, len(every) - 1, min(MOST_RUNS, len(every))).astype(int)
         for run in arm.log_probs[every[some]]:
-            record = row_of[beats.record[rows]]
-            ranking = Ranking.of(run[rows, aami_class], positive, record, len(records))
+            score = run[held.rows, aami_class]
+            ranking = Ranking.of(score, positive, held.record, len(held.records))
             read += _read(ranking, distinct)
         total[held.partition][:, counted] += read[:, index][:, counted] / len(some)
         n_folds[held.partition, 0, :, 0] += counted
