@@ -12,7 +12,6 @@ for each file where a run's files are sent.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import platform
 import tempfile
@@ -27,6 +26,7 @@ import numpy as np
 
 from benchmarks.ledger_growth import OTHER_METRICS
 from study.config import TrialConfig
+from study.files import pack_arrays
 from study.keys import AUPRC_SV, CLASSES, Outcome
 from study.models import rules
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
@@ -140,11 +140,12 @@ def make_study(workspace: Path, trials: int) -> tuple[Ledger, Places]:
     beats = {"label": drawn.integers(0, len(CLASSES), N_BEATS), "record": np.zeros(N_BEATS, int)}
     names = {"record_names": np.asarray(["101"]), "folds_of_record": np.asarray([[0]])}
     names["patient_of_record"] = names["record_names"]
-    (folder / BEATS).write_bytes(npz(**beats, **names))
+    (folder / BEATS).write_bytes(pack_arrays(beats | names, compressed=False))
     for name in (SPACE_COPY, TRIALS):
         (folder / name).write_text("made up\n")
     logits = drawn.normal(size=(1, N_BEATS, len(CLASSES))).astype(np.float32)
-    predictions = npz(log_probs=logits - np.logaddexp.reduce(logits, axis=2, keepdims=True))
+    log_probs = logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)
+    predictions = pack_arrays({"log_probs": log_probs}, compressed=False)
     ledger = Ledger(storage_url=places.url, name=NAME, epochs=EPOCHS)
     ledger.begin_start({"device": "cpu"})
     for index in range(trials):
@@ -179,13 +180,6 @@ def run_trial(ledger: Ledger, config: TrialConfig, value: float, epochs: int) ->
         seconds=1.0,
         objective=value,
     )
-
-
-def npz(**arrays: Any) -> bytes:
-    """Return the content of an npz file."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

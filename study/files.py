@@ -163,6 +163,16 @@ def archive_fault(content: bytes) -> str:
     return f"the checksum of its part {altered} is wrong" if altered else ""
 
 
+def pack_arrays(arrays: Mapping[str, Any], *, compressed: bool = True) -> bytes:
+    """Return arrays as an npz file, for `read_arrays`; those that are None are left out."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, **{name: array for name, array in arrays.items() if array is not None})
+    return buffer.getvalue()
+
+
 def read_arrays(
     content: bytes, needed: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None
 ) -> dict[str, NDArray[Any]]:

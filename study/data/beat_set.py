@@ -10,7 +10,6 @@ Shapes: N beats, T samples (128), R RR features, P permutations, M sampled beats
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from study.beats import LabelledBeats
 from study.config import WINDOWS, Cut, SignalSpec
 from study.errors import ArchiveError, DiskError
-from study.files import read_arrays, write_whole
+from study.files import pack_arrays, read_arrays, write_whole
 
 CACHE_VARIABLE = "STUDY_CACHE_DIR"
 """Environment variable that names another cache folder than the workspace's."""
@@ -185,23 +184,21 @@ def _packed(key: str, beat_set: BeatSet) -> bytes:
     meta["dropped"] = {name: dict(counts) for name, counts in beat_set.dropped.items()}
     arrays: dict[str, Any] = {name: getattr(beat_set, name) for name in _ARRAYS}
     arrays |= {f"rr.{name}": rows for name, rows in beat_set.rr.items()}
+    reliance, reference = beat_set.reliance, beat_set.reference
     arrays |= {
-        "reliance.beats": beat_set.reliance.beats,
-        "reliance.donors": beat_set.reliance.donors,
+        "reliance.beats": reliance.beats,
+        "reliance.donors": reliance.donors,
+        "reliance.windows": reliance.windows,
     }
-    if beat_set.reliance.windows is not None:
-        arrays["reliance.windows"] = beat_set.reliance.windows
-    reference = beat_set.reference
     if reference is not None:
         meta["template"] = reference.template
-        arrays["reference.deviation"] = reference.deviation
-        arrays["reference.distances"] = reference.distances
-        if reference.recut is not None:
-            arrays["reference.recut"] = reference.recut
+        arrays |= {
+            "reference.deviation": reference.deviation,
+            "reference.distances": reference.distances,
+            "reference.recut": reference.recut,
+        }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
+    return pack_arrays(arrays, compressed=False)
 
 
 def _unpacked(content: bytes, key: str) -> BeatSet:

@@ -18,7 +18,6 @@ Shapes: S seeds, N beats, C classes.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,10 +27,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.files import rows_csv, to_json, write_whole
+from study.files import pack_arrays, rows_csv, to_json, write_whole
 from study.models import rules
 from study.sealed.plan import SealedPlan
-from study.sealed.scoring import Scores
 from study.sealed.tables import Findings, result_text
 from study.statistics.predictions import Beats
 from study.store.openings import DS2, EVALUATIONS, RESULT, Opening, OpeningsLog, log_name
@@ -177,17 +175,14 @@ def keep_predictions(
     log_probs: Mapping[str, NDArray[np.float32]],
 ) -> None:
     """Write log-probabilities, [S, N, C] of arms and [1, N, C] of floors, before scoring."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {f"log_probs_{name}": values for name, values in log_probs.items()}
-    np.savez_compressed(
-        buffer,
-        label=beats.label,
-        record=beats.record,
-        record_names=np.asarray(beats.record_names),
-        seeds=np.asarray(plan.seed_indices),
-        **arrays,
-    )
-    folder.write(f"{subfolder}/{PREDICTIONS}", buffer.getvalue())
+    arrays = {
+        "label": beats.label,
+        "record": beats.record,
+        "record_names": beats.record_names,
+        "seeds": plan.seed_indices,
+        **{f"log_probs_{name}": values for name, values in log_probs.items()},
+    }
+    folder.write(f"{subfolder}/{PREDICTIONS}", pack_arrays(arrays))
 
 
 def keep(
@@ -213,8 +208,8 @@ def keep(
             arm.name: {
                 "configuration": configs.get(arm.name, dict(floors.SETTINGS)),
                 "thresholds": arm.thresholds.as_json(),
-                "seeds": _scores(arm.seeds),
-                "ensemble": _scores(arm.ensemble),
+                "seeds": asdict(arm.seeds),
+                "ensemble": asdict(arm.ensemble),
             }
             for arm in findings.arms
         },
@@ -227,15 +222,6 @@ def keep(
     folder.write(f"{subfolder}/{PER_RECORD}", rows_csv(rows))
     folder.write(f"{subfolder}/{TABLES}", result_text(findings) + "\n")
     folder.write_json(f"{subfolder}/{RESULT}", result)
-
-
-def _scores(scores: Scores) -> dict[str, Any]:
-    return {
-        "values": scores.values,
-        "without": scores.without,
-        "ec57": scores.ec57,
-        "confusion": scores.confusion,
-    }
 
 
 def _openings(log: OpeningsLog, plan: SealedPlan) -> list[Opening]:

@@ -5,14 +5,11 @@ Each study writes both once, into its folder.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from study.data.beat_set import BeatSet
@@ -20,7 +17,7 @@ from study.data.folds import Folds
 from study.data.reference.means import TemplateMeans
 from study.data.windows import DROP_REASONS
 from study.errors import ArchiveError, ComparisonError, StudyStateError
-from study.files import read_arrays, write_whole
+from study.files import pack_arrays, read_arrays, write_whole
 from study.statistics.predictions import Beats
 
 EXCLUSIONS = "exclusions.json"
@@ -31,11 +28,11 @@ TEMPLATE_MEANS = "template_means.npz"
 
 _MEANS = {
     "cut": ("U", 1),
-    "record": ("U", 1),
     "n": ("i", 2),
-    "n_of_record": ("i", 2),
     "deviation": ("f", 3),
     "spread": ("f", 3),
+    "record": ("U", 1),
+    "n_of_record": ("i", 2),
     "beat": ("f", 3),
     "template": ("f", 2),
 }
@@ -66,19 +63,16 @@ def write_beats(path: Path, beats: BeatSet, folds: Folds, patient_of: Mapping[st
         {name: fold for fold, names in enumerate(part) for name in names}
         for part in folds.partitions
     ]
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        label=beats.label,
-        record=beats.record,
-        record_names=np.asarray(beats.record_names),
-        r_peak_sample=beats.r_peak_sample,
-        folds_of_record=np.asarray(
-            [[part.get(name, -1) for name in beats.record_names] for part in fold_of]
-        ),
-        patient_of_record=np.asarray([patient_of.get(name, name) for name in beats.record_names]),
-    )
-    write_whole(path, buffer.getvalue())
+    names = beats.record_names
+    arrays = {
+        "label": beats.label,
+        "record": beats.record,
+        "record_names": names,
+        "r_peak_sample": beats.r_peak_sample,
+        "folds_of_record": [[part.get(name, -1) for name in names] for part in fold_of],
+        "patient_of_record": [patient_of.get(name, name) for name in names],
+    }
+    write_whole(path, pack_arrays(arrays))
 
 
 def read_beats(path: Path) -> Beats:
@@ -108,13 +102,8 @@ def _texts(array: NDArray[Any]) -> tuple[str, ...]:
 
 def write_template_means(folder: Path, means: Sequence[TemplateMeans]) -> None:
     """Write the means that a page draws of templates into a study's folder."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {
-        item.name: np.stack([np.asarray(getattr(of_cut, item.name)) for of_cut in means])
-        for item in fields(TemplateMeans)
-    }
-    np.savez_compressed(buffer, **arrays)
-    write_whole(folder / TEMPLATE_MEANS, buffer.getvalue())
+    arrays = {name: [getattr(of_cut, name) for of_cut in means] for name in _MEANS}
+    write_whole(folder / TEMPLATE_MEANS, pack_arrays(arrays))
 
 
 def read_template_means(folder: Path) -> list[TemplateMeans]:

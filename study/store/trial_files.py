@@ -11,13 +11,12 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from study import __version__
 from study.addresses import shown
 from study.errors import ArchiveError, CheckpointError, StudyStateError
-from study.files import archive_fault, read_arrays, to_json
+from study.files import archive_fault, pack_arrays, read_arrays, to_json
 from study.keys import CLASSES
 from study.store.history import METRICS
 from study.store.storage import Storage
@@ -135,7 +134,7 @@ def read_predictions(
 def pack_predictions(result: TrialResult) -> bytes:
     """Pack out-of-fold log-probabilities, confusion matrix, gates and the inspection as npz."""
     inside = result.inspection
-    arrays: dict[str, Any] = {
+    arrays: dict[str, object] = {
         "log_probs": result.log_probs,
         "confusion": result.confusion,
         "gates": result.gates,
@@ -148,9 +147,7 @@ def pack_predictions(result: TrialResult) -> bytes:
             "deletion": [inside.deletion[mask] for mask in MASKS] if inside.deletion else None,
             "branch_share": inside.branch_share,
         }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{k: array for k, array in arrays.items() if array is not None})
-    return buffer.getvalue()
+    return pack_arrays(arrays)
 
 
 def inspection_of(arrays: Mapping[str, NDArray[Any]]) -> Inspection | None:
