@@ -92,16 +92,17 @@ def _which(results: StudyResults, first: Lead) -> Answer:
     name = metric_name(results.study.objective)
     if choice is None:
         return question, arm, f"the only arm, or {name} is undefined: nothing to choose"
-    simpler = (
-        f"; the simplest within one standard error is {choice.simplest}"
-        if choice.simplest != arm
+    as_good = [other for other in choice.within if other != arm]
+    alternatives = (
+        f"; within one standard error of it, the simplest first: {_named(results, as_good)}"
+        if as_good
         else ""
     )
     return (
         question,
         arm,
         f"{name} {score_text(choice.corrected)} to quote, not its own "
-        f"{score_text(choice.value)}, by which it was chosen{simpler}",
+        f"{score_text(choice.value)}, by which it was chosen{alternatives}",
     )
 
 

@@ -14,6 +14,7 @@ from study.console.answer import answer
 from study.data.reference.means import TemplateMeans
 from study.keys import CLASSES, Outcome
 from study.reporting.answer import contrast_of
+from study.reporting.page.answer import answers
 from study.reporting.page.curve_bands import GRID, curves
 from study.reporting.page.curves import shown_arms
 from study.reporting.page.html import Answers, Figure, Note, Section, Tone
@@ -112,6 +113,14 @@ def test_the_leading_arm_is_held_against_what_was_declared(make_results: MakeRes
     turned = (reversed_contrast(declared), *others)
     around = replace(results, comparison=replace(results.comparison, contrasts=turned))
     assert contrast_of(around, "film") == declared
+
+
+def test_the_arms_as_good_as_the_leading_one_are_named(make_results: MakeResults) -> None:
+    results = make_results()
+    assert results.comparison is not None and results.comparison.choice is not None
+    choice = replace(results.comparison.choice, within=("ecg", "film"))
+    equal = replace(results, comparison=replace(results.comparison, choice=choice))
+    assert answers(equal)[0][2].endswith("one standard error of it, the simplest first: ecg")
 
 
 @pytest.mark.parametrize("sign", [1, -1])
