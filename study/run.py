@@ -215,38 +215,35 @@ def _run(args: argparse.Namespace, began: float) -> int:
     existing = Study.open(workspace, name, **addresses) if stored_plan else None
     announced = _announces(args, existing)
     machine = Machine.of(args, workspace)
-    setup = _set_up(args, space, places, stored_plan, machine, announced=announced)
-    demand = machine.demand(setup, shared_storage=bool(places.storage))
-    at_once = machine.room_for(demand)
+    source = _source(args, space, name, announced=announced)
     if args.dry_run:
-        from study.tuning.dry_run import plan_lines
-
-        for line in plan_lines(setup, at_once, existing, run_branches=args.verbose):
-            print(as_called(line))
-        return DONE
-    epoch_s = _header(setup, at_once, existing) if announced else math.nan
-    from study.tuning.session import Options, run_study  # what is above needs no Ray
-
-    setup, earlier = informed(setup, args.start_from, existing, workspace)
-    options = Options(
-        places=places,
-        resume=bool(args.resume),
-        retry_failed=args.retry_failed,
-        earlier=earlier,
-        command=_command(args, setup.source),
-        demand=demand,
-        address=args.address,
-        deadline_s=args.time_limit,
-        trial_limit_s=args.trial_time_limit,
-        quiet=args.quiet,
-        at_once=at_once,
-        epoch_s=epoch_s,
-        began=began,
-    )
-    if places.storage:
-        places.files.probe()
+        setup = _set_up(args, space, source, places, stored_plan, machine)
+        return _dry_run(args, setup, machine, existing)
     with locked(folder):
-        experiment = None if args.no_track else _experiment(args, setup.source.kind, stored_plan)
+        places.probe(new=stored_plan is None)  # as MLflow is, before records are prepared
+        experiment = None if args.no_track else _experiment(args, source.kind, stored_plan)
+        setup = _set_up(args, space, source, places, stored_plan, machine)
+        demand = machine.demand(setup, shared_storage=bool(places.storage))
+        at_once = machine.room_for(demand)
+        epoch_s = _header(setup, at_once, existing) if announced else math.nan
+        from study.tuning.session import Options, run_study  # what is above needs no Ray
+
+        setup, earlier = informed(setup, args.start_from, existing, workspace)
+        options = Options(
+            places=places,
+            resume=bool(args.resume),
+            retry_failed=args.retry_failed,
+            earlier=earlier,
+            command=_command(args, setup.source),
+            demand=demand,
+            address=args.address,
+            deadline_s=args.time_limit,
+            trial_limit_s=args.trial_time_limit,
+            quiet=args.quiet,
+            at_once=at_once,
+            epoch_s=epoch_s,
+            began=began,
+        )
         summary = run_study(setup, options, experiment)
     study = Study.at(places)
     print_result(study, summary, experiment, quiet=args.quiet, verbose=args.verbose)
@@ -254,6 +251,32 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if args.on_end:
         run_at_end(args.on_end, study, code)
     return code
+
+
+def _source(args: argparse.Namespace, space: Space, name: str, *, announced: bool) -> Source:
+    """Say what is run and on what, and find the records."""
+    from study.data.source import source_asked
+    from study.tuning.header import content_lines, trials_line
+
+    if announced:
+        _tell([*content_lines(space, name), trials_line(space)])
+    source = source_asked(args)
+    if announced:
+        _tell([f"records: {source.description}"])
+    if announced or (args.dry_run and not args.quiet):
+        _tell(["preparing: beats and kernels that the cache lacks, an estimate of time"])
+    return source
+
+
+def _dry_run(
+    args: argparse.Namespace, setup: Setup, machine: Machine, existing: Study | None
+) -> int:
+    from study.tuning.dry_run import plan_lines
+
+    at_once = machine.room_for(machine.demand(setup, shared_storage=bool(args.storage)))
+    for line in plan_lines(setup, at_once, existing, run_branches=args.verbose):
+        print(as_called(line))
+    return DONE
 
 
 def _announces(args: argparse.Namespace, existing: Study | None) -> bool:
@@ -295,22 +318,14 @@ def _code(study: Study, summary: Summary) -> int:
 def _set_up(
     args: argparse.Namespace,
     space: Space,
+    source: Source,
     places: Places,
     stored_plan: StudyPlan | None,
     machine: Machine,
-    *,
-    announced: bool,
 ) -> Setup:
-    """Find the records and prepare everything that a study needs before its first trial."""
-    from study.data.source import source_asked
-    from study.tuning.header import content_lines, trials_line
+    """Prepare everything that a study needs before its first trial."""
     from study.tuning.setup import precision_of, set_up
 
-    if announced:
-        _tell([*content_lines(space, places.folder.name), trials_line(space)])
-    source = source_asked(args)
-    if announced:
-        _tell([f"records: {source.description}"])
     return set_up(
         space,
         source,

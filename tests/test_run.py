@@ -157,7 +157,7 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(workspace: Path, two: lis
         "opt1 / daeac / mhca_time / published7 / real",
     ]
     assert all(line.endswith("late vector, window") for line in branches)
-    assert re.search(r"\ntime: at most .* in all, 2 at once, .* a trial on cpu.* the floors", text)
+    assert re.search(r"\ntime: at most .* trials, 2 at once, .* each on cpu.* the floors", text)
     assert {path.name for path in workspace.iterdir()} == {"split.toml", "two.toml"}
 
 
@@ -185,19 +185,24 @@ def test_a_dry_run_goes_by_the_command_line(workspace: Path, two: list[str]) -> 
 SECRET = "s3cr3t"
 USER, KEY = f"user:{SECRET}@127.0.0.1:1", f"AKIA:{SECRET}"
 SERVER, DATABASE = f"https://{USER}", f"postgresql://{USER}/db"
-CLOSED = "its Optuna storage cannot be opened"
+CLOSED = "127.0.0.1:1/db: cannot be opened ("
 
 
 @pytest.mark.parametrize(
     ("main", "options", "fault"),
     [
         (run.main, f"--study-storage {DATABASE}", CLOSED),
-        (run.main, f"--study-storage mysql://127.0.0.1:1/db?user=u&password={SECRET}", CLOSED),
+        (
+            run.main,
+            f"--study-storage mysql://127.0.0.1:1/db?user=u&password={SECRET}",
+            "mysql://1",
+        ),
         (run.main, f"--tracking-uri {SERVER}", "tracking: cannot use https://127.0.0.1:1: "),
         (run.main, f"--tracking-uri ftp://{USER}/?token={SECRET}", "'ftp://127.0.0.1:1/?token="),
         (run.main, f"--storage s3://{KEY}@bucket/x?secret_key={SECRET}", "--storage s3://...: ca"),
         (run.main, f"--storage nowhere://{KEY}@bucket/x", "--storage nowhere://...: cannot be "),
         (run.main, f"--address ray://{USER}", "--address ray://127.0.0.1:1: "),
+        (run.main, "--address auto", "--address auto: nothing answers there "),
         (predict.main, f"--record p01 --model m --tracking-uri {SERVER}", "https://127.0.0.1:1"),
         (predict.main, f"--record p01 --model m --tracking-uri {DATABASE}", "//127.0.0.1:1/db: "),
         (
@@ -219,11 +224,14 @@ def test_no_credentials_of_an_address_are_told(
 ) -> None:
     """Nobody listens at these ports; the secret is sought in all that is said and written."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(workspace / "beats"))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where 'auto' looks first
     (workspace / "p01.hea").touch()
     words = ["-v", *two] if main is run.main else []
     assert main([*words, *options.split()]) == REFUSED
     output = "".join(capfd.readouterr())
     assert fault in output
     assert SECRET not in output + caplog.text
+    assert not (workspace / "beats").exists(), "it is refused before records are prepared"
     files = [path for path in workspace.rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -99,7 +99,7 @@ def _floor(
     if stored_floor(kept) is not None:
         return _copied(kept, place)
     storage = Storage.at(place)
-    say(f"fitting {name.replace('_', ' ')}")
+    say(f"fitting floor: {name.replace('_', ' ')}")
     try:
         result = scored(name, beats, folds)
     except StudyError as error:

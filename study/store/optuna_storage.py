@@ -92,6 +92,24 @@ def reading(url: str) -> Iterator[BaseStorage]:
         close_storage(storage)
 
 
+def probe_optuna(url: str) -> None:
+    """Connect to a database once; no table is created.
+
+    Raises:
+        StudyStateError: If it does not answer, or the URL is none.
+    """
+    try:
+        engine = create_engine(url)
+        engine.connect().close()
+        engine.dispose()
+    except Exception as error:
+        # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
+        raise StudyStateError(
+            f"--study-storage {shown(url)}: cannot be opened ({storage_fault(error, url)}); give "
+            "sqlite:////FOLDER/FILE or postgresql://USER@HOST/DATABASE"
+        ) from None
+
+
 def read_optuna(url: str, name: str) -> tuple[tuple[FrozenTrial, ...], dict[str, Any], str]:
     """Return trials and attributes of an Optuna study, or why they cannot be read.
 

@@ -28,7 +28,7 @@ from study.store.beats_file import read_beats
 from study.store.folder import BEATS, SPACE_COPY, study_folder
 from study.store.history import Start, starts_of
 from study.store.lock import Owner, elsewhere, holder
-from study.store.optuna_storage import read_optuna, sqlite_url
+from study.store.optuna_storage import probe_optuna, read_optuna, sqlite_url
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
@@ -103,6 +103,18 @@ class Places:
         if self.storage:
             return Storage.at(self.storage).folder(self.folder.name)
         return Storage.at(self.folder / TRIAL_FILES)
+
+    def probe(self, *, new: bool) -> None:
+        """Refuse places that cannot be written, before any long work.
+
+        Raises:
+            UsageError: If the trials' files cannot.
+            StudyStateError: If the Optuna storage of a new study cannot be opened.
+        """
+        if self.storage:
+            self.files.probe()
+        if self.study_storage and new:
+            probe_optuna(self.study_storage)
 
     def note(self) -> None:
         """Record the addresses given by options, for later readers of the study."""

@@ -59,10 +59,10 @@ def time_text(setup: Setup, at_once: int, epoch_s: float, trials: Trials) -> str
     full = duration(epoch_s * setup.plan.epochs)
     most = "at most " if setup.plan.scheduler == "asha" else "about "
     total = duration(seconds_left(setup, at_once, epoch_s, trials))
-    left = "are left" if trials.rows else "in all"
+    which = "the trials that are left" if trials.rows else "all trials"
     in_full = " in full" if setup.space.n_finals else ""
     line = (
-        f"time: {most}{total} {left}, {at_once} at once, {full} a trial{in_full} on "
+        f"time: {most}{total} for {which}, {at_once} at once, {full} each{in_full} on "
         f"{setup.job.device}"
     )
     load = os.getloadavg()[0]
@@ -86,7 +86,8 @@ def before_trials(
     """
     if existing:
         yield f"so far: {existing.state}"
-    yield time_text(setup, at_once, epoch_s, existing.trials if existing else Trials())
+    time = time_text(setup, at_once, epoch_s, existing.trials if existing else Trials())
+    yield f"{time}; missing floors and the start of Ray come before"
     yield f"stop: Ctrl-C keeps what is done; go on: {resume}"
     for note in notes_on(setup.plan.sampler, setup.space, at_once):
         yield f"note: {note}"

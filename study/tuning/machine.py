@@ -39,7 +39,13 @@ class Machine:
 
         Raises:
             UsageError: If the device is not there.
+            StudyStateError: If no cluster answers.
         """
+        if args.address:
+            # Imported here: a study on this machine needs no Ray yet.
+            from study.tuning.ray_session import reachable
+
+            reachable(args.address)
         cache_dir = default_cache_dir(workspace)
         os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
         return cls(
@@ -71,14 +77,9 @@ class Machine:
         """Return how many trials will run at once; print a note if fewer than asked for.
 
         Raises:
-            StudyStateError: If no cluster answers.
             UsageError: If no trial fits.
         """
         if self.address:
-            # Imported here: a dry run on this machine needs no Ray.
-            from study.tuning.ray_session import reachable
-
-            reachable(self.address)
             return self.concurrency or 1
         room = plan_resources(demand).concurrency
         if self.concurrency and room < self.concurrency:

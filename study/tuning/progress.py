@@ -66,7 +66,7 @@ class Progress:
         self._slots = slots
         self._names = short_names(arms)
         self._place = place
-        self._phase = ""
+        self._phase, self._stopping = "", False
         self._running: dict[int, _Running] = {}
 
     def open(self) -> None:
@@ -82,9 +82,12 @@ class Progress:
         self._screen.line(text)
 
     def phase(self, text: str) -> None:
-        """Set the text that stands in the moving line while no trial runs."""
+        """Say what is done while no trial runs: in the moving line, or in one of its own."""
         self._phase = text
-        self._screen.show()
+        if self._screen.moves:
+            self._screen.show()
+        else:
+            self.line(text)
 
     def known(self, outcome: Outcome, value: float) -> None:
         """Note a settled trial's score, so that the best score covers all starts."""
@@ -173,11 +176,13 @@ class Progress:
     def stopped(self, number: int) -> None:
         """Forget a running trial that was stopped."""
         self._running.pop(number, None)
-        self._phase = "stopping"
+        self._stopping, self._phase = True, "stopping: Ray ends, what is done is kept"
 
     def moving(self, width: int) -> str:
         """Return the line that moves, in at most `width` characters."""
         done, *others = self._state(clock(self.seconds_left()))
+        if self._stopping:
+            others.pop()  # nothing runs in the time left
         now = [self._now(trial) for trial in list(self._running.values())]
         for shown in range(len(now), -1, -1):
             more = [f"{len(now) - shown} more run"] if shown < len(now) else []

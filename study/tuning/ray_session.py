@@ -98,11 +98,6 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
 
 def _attach(address: str) -> None:
     """Connect to a running cluster."""
-    if "://" in address:
-        raise UsageError(
-            f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
-            "node of the cluster and give HOST:PORT or 'auto'"
-        )
     # Ray sends the package to workers that have no checkout.
     runtime_env = {"py_modules": [str(_HOME / "study")], "env_vars": WORKER_ENVIRONMENT}
     try:
@@ -264,15 +259,17 @@ def _restore_sigterm(handler: Any) -> None:
 
 
 def reachable(address: str, timeout_s: float = 5.0) -> None:
-    """Check that something listens at HOST:PORT: Ray itself would try for minutes.
+    """Check that something listens at the address: Ray itself would try for minutes.
 
     Raises:
-        StudyStateError: If nothing listens, or the address has another form.
+        StudyStateError: If nothing listens, no cluster is found on this host, or the address is
+            neither HOST:PORT nor 'auto'.
     """
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
     try:
+        found = address
+        if address == "auto":
+            found = ray._private.services.canonicalize_bootstrap_address(address)
+        host, _, port = found.rpartition(":")
         socket.create_connection((host, int(port)), timeout=timeout_s).close()
     except (OSError, ValueError, OverflowError) as error:
         raise StudyStateError(

@@ -49,6 +49,7 @@ def ended(
 def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
     stream = io.StringIO()
     told = progress(stream)
+    told.phase("starting Ray")
     told.started(0, PROPOSAL)
     of_comparison = {"arm": PROPOSAL.arm, **PROPOSAL.params}
     told.started(1, replace(PROPOSAL, attempt=2, follows=0, params=of_comparison))
@@ -59,6 +60,7 @@ def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
     told.close()
     trial = "film learning_rate=0.001235 heads=2"
     assert stream.getvalue().splitlines() == [
+        "starting Ray",
         f"trial   0 started  {trial}",
         f"trial   0 goes on as 1 (attempt 2)  {trial}",
         f"trial   0 failed   no score  6 epochs, 12 s  {trial}  [1/4, no score yet, 0 s left]"
@@ -101,7 +103,9 @@ def test_a_terminal_gets_lines_above_one_that_moves(monkeypatch: pytest.MonkeyPa
     logging.getLogger("study").warning("beside")
     told.line("a line")
     ended(told, 1, Outcome.COMPLETE, 0.5)
+    told.stopped(2)
     told.close()
+    assert told.moving(80) == "2/4 | stopping: Ray ends, what is done is kept | best .700"
     shown = stream.getvalue().split("\r\x1b[K")
     assert "1/4 | fitting a floor | no score yet | 6:00 left" in shown
     assert re.search(
