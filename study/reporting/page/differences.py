@@ -71,21 +71,15 @@ def forest(comparison: Comparison, pairs: Sequence[Contrast]) -> Figure:
         panels=[
             whiskers(
                 f"{MEASURE_NAMES[measure]} {label_of(quantity)}",
-                [(pair_name(pair), [_whisker(pair, quantity)]) for pair in pairs],
+                [
+                    (name, [Whisker.of(pair.estimates[quantity], name, signed=True)])
+                    for pair in pairs
+                    for name in [pair_name(pair)]
+                ],
                 kind="Forest plot",
             )
             for quantity in dict.fromkeys((objective, "S", "V"))
         ],
-    )
-
-
-def _whisker(pair: Contrast, quantity: str) -> Whisker:
-    estimate = pair.estimates[quantity]
-    return Whisker(
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        tip=f"{pair_name(pair)}: {interval_text(estimate, signed=True)}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from study.keys import MIN_BEATS_OF_RECORD, metric
@@ -18,21 +18,21 @@ from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import (
     WIDTH,
     Range,
+    Whisker,
     element,
     hover,
     row_label,
-    shown,
+    scale,
     span,
+    tick_svg,
     ticks,
 )
 from study.reporting.results import StudyResults
-from study.reporting.table import interval_text
 from study.reporting.trial_tables import arms_table, best_table, databases_table
 from study.statistics.findings import (
     MEASURE_NAMES,
     ArmResult,
     Comparison,
-    Estimate,
     label_of,
     parts_of,
 )
@@ -198,10 +198,9 @@ def _drawing(
     parts = []
     for row, arm in enumerate(comparison.arms):
         y = _HEAD + (row + 0.5) * _LINE
-        name = names[arm.name]
-        cut = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+        label = escape(row_label(names[arm.name], _LONGEST))
         parts.append(
-            f'<text x="{_NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(cut)}'
+            f'<text x="{_NAMES - 10}" y="{y + 4}" text-anchor="end">{label}'
             f"{hover(arm.name)}</text>"
             f'<path class="grid" d="M{_NAMES} {y}H{_WIDTH}"/>'
         )
@@ -234,44 +233,19 @@ def _panel(
 ) -> str:
     estimates = [arm.estimates[quantity] for arm in arms]
     x = span([v for e in estimates for v in (e.value, e.low, e.high)] + [floor])
-    left, right = sides
-
-    def at(value: float) -> float:
-        return left + (value - x[0]) / (x[1] - x[0]) * (right - left)
-
+    at, left = scale(x, sides), sides[0]
     parts = [f'<text class="head" x="{left:.0f}" y="11">{escape(title)}</text>']
     for value in ticks(x):
-        parts.append(
-            f'<path class="grid" d="M{at(value):.1f} {_HEAD - 8}V{bottom}"/><text class="soft" '
-            f'x="{at(value):.1f}" y="{bottom + 13}" text-anchor="middle">{shown(value)}</text>'
-        )
+        line = f"M{at(value):.1f} {_HEAD - 8}V{bottom}"
+        parts.append(tick_svg(value, at(value), line, bottom))
     if math.isfinite(floor):
-        side = "end" if at(floor) > (left + right) / 2 else "start"
+        side = "end" if at(floor) > sum(sides) / 2 else "start"
         parts.append(
             f'<path class="mark" d="M{at(floor):.1f} {_HEAD - 18}V{bottom}"/><text class="soft" '
             f'x="{at(floor) + (4 if side == "start" else -4):.1f}" y="{_HEAD - 10}" '
             f'text-anchor="{side}">floor {score_text(floor)}</text>'
         )
     for row, (arm, estimate) in enumerate(zip(arms, estimates, strict=True)):
-        text = f"{arm.name}: {interval_text(estimate)}"
-        parts.append(
-            _dot(estimate, at, _HEAD + (row + 0.5) * _LINE, int(arm.name in controls), text)
-        )
+        whisker, series = Whisker.of(estimate, arm.name), int(arm.name in controls)
+        parts.append(whisker.svg(at, _HEAD + (row + 0.5) * _LINE, series))
     return "".join(parts)
-
-
-def _dot(
-    estimate: Estimate, at: Callable[[float], float], y: float, series: int, text: str
-) -> str:
-    if not math.isfinite(estimate.value):
-        return ""
-    line = ""
-    if math.isfinite(estimate.low):
-        line = (
-            f'<path class="whisker s{series}" '
-            f'd="M{at(estimate.low):.1f} {y}H{at(estimate.high):.1f}"/>'
-        )
-    return (
-        f'{line}<circle class="f{series}" cx="{at(estimate.value):.1f}" cy="{y}" r="4">'
-        f"{hover(text)}</circle>"
-    )

@@ -7,13 +7,16 @@ legible.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from study.reporting.table import interval_text
+from study.statistics.findings import Estimate
 
 WIDTH = 340
 
@@ -41,6 +44,25 @@ class Whisker:
     high: float
     tip: str
 
+    @classmethod
+    def of(cls, estimate: Estimate, name: str, *, signed: bool = False) -> Whisker:
+        """Return an estimate with its interval; the tip has its name and figures."""
+        tip = f"{name}: {interval_text(estimate, signed=signed)}"
+        return cls(value=estimate.value, low=estimate.low, high=estimate.high, tip=tip)
+
+    def svg(self, at: Callable[[float], float], y: float, series: int) -> str:
+        """Return it at a height; `at` gives the horizontal position of a value."""
+        line = point = ""
+        if math.isfinite(self.low):
+            ends = f"M{at(self.low):.1f} {y}H{at(self.high):.1f}"
+            line = f'<path class="whisker s{series}" d="{ends}"/>'
+        if math.isfinite(self.value):
+            point = (
+                f'<circle class="f{series}" cx="{at(self.value):.1f}" cy="{y}" r="4">'
+                f"{hover(self.tip)}</circle>"
+            )
+        return line + point
+
 
 @dataclass(slots=True, kw_only=True)
 class Panel:
@@ -67,7 +89,7 @@ class Panel:
     def at_x(self, value: float) -> float:
         """Return a value's horizontal position."""
         left, _, right, _ = self._box
-        return left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (right - left)
+        return scale(self.x, (left, right))(value)
 
     def at_y(self, value: float) -> float:
         """Return a value's vertical position."""
@@ -133,12 +155,8 @@ class Panel:
         left, top, right, bottom = self._box
         frame = [f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>']
         for value in ticks(self.x) if self.x_ticks is None else self.x_ticks:
-            at = f"{self.at_x(value):.1f}"
-            frame.append(f'<path class="grid" d="M{at} {top}V{bottom}"/>')
-            frame.append(
-                f'<text class="soft" x="{at}" y="{bottom + 13}" text-anchor="middle">'
-                f"{shown(value)}</text>"
-            )
+            x = self.at_x(value)
+            frame.append(tick_svg(value, x, f"M{x:.1f} {top}V{bottom}", bottom))
         for value in ticks(self.y) if self.y_ticks is None else self.y_ticks:
             at = f"{self.at_y(value):.1f}"
             frame.append(f'<path class="grid" d="M{left} {at}H{right}"/>')
@@ -175,8 +193,7 @@ def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind:
     heights = [21 + _LINE * max(1, len(marks)) for _, marks in rows]
     bottom = top + sum(heights) + 4
 
-    def at(value: float) -> float:
-        return left + (value - x[0]) / (x[1] - x[0]) * (right - left)
+    at = scale(x, (left, right))
 
     def upright(value: float) -> str:
         """Return a vertical line at a value, interrupted at the rows' names."""
@@ -185,34 +202,34 @@ def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind:
 
     parts = [f'<text class="head" x="0" y="11">{escape(title)}</text>']
     for tick in ticks(x, most=5):
-        parts.append(f'<path class="grid" d="{upright(tick)}"/>')
-        parts.append(
-            f'<text class="soft" x="{at(tick):.1f}" y="{bottom + 13}" text-anchor="middle">'
-            f"{shown(tick)}</text>"
-        )
+        parts.append(tick_svg(tick, at(tick), upright(tick), bottom))
     parts.append(f'<path class="mark" d="{upright(0.0)}"/>')
     y = top
     for (name, marks), height in zip(rows, heights, strict=True):
         parts.append(f'<text class="over" x="2" y="{y + 12}">{escape(name)}</text>')
         for series, mark in enumerate(marks):
-            line = y + 22 + series * _LINE
-            if math.isfinite(mark.low):
-                parts.append(
-                    f'<path class="whisker s{series}" '
-                    f'd="M{at(mark.low):.1f} {line}H{at(mark.high):.1f}"/>'
-                )
-            if math.isfinite(mark.value):
-                parts.append(
-                    f'<circle class="f{series}" cx="{at(mark.value):.1f}" cy="{line}" r="4">'
-                    f"{hover(mark.tip)}</circle>"
-                )
+            parts.append(mark.svg(at, y + 22 + series * _LINE, series))
         y += height
     return element("".join(parts), bottom + 18, describe=f"{kind} of {title}")
 
 
-def row_label(name: str) -> str:
-    """Return a name that fits beside a row."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+def row_label(name: str, longest: int = _LONGEST) -> str:
+    """Return a name that fits beside a row, in at most so many characters."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def scale(ends: Range, sides: Range) -> Callable[[float], float]:
+    """Return a function from values in a range to positions between two sides."""
+    (low, high), (left, right) = ends, sides
+    return lambda value: left + (value - low) / (high - low) * (right - left)
+
+
+def tick_svg(value: float, x: float, line: str, bottom: float) -> str:
+    """Return a tick of a horizontal axis: its line through the panel, and its label below."""
+    return (
+        f'<path class="grid" d="{line}"/><text class="soft" x="{x:.1f}" y="{bottom + 13}" '
+        f'text-anchor="middle">{shown(value)}</text>'
+    )
 
 
 def ticks(ends: Range, *, most: int = 6) -> list[float]:
