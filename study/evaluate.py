@@ -108,7 +108,8 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
         "You may change this plan until a test set is opened: the opening logs its hash.",
     )
     lines = [line for text in remarks for line in textwrap.wrap(text, 95)]
-    comments = "\n".join([proposal.command(path), *lines])
+    command = f"python -m study.evaluate --plan {path}"
+    comments = "\n".join([command, *lines])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(plan.text(comments))
@@ -119,8 +120,7 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     print(f"  contrasts: {contrasts or 'none'}")
     for lack in proposal.lacks:
         print(f"  warning: {lack}")
-    command = as_called(proposal.command(path))
-    print(f"  {plan.seeds} seeds each; look at it, then: {command}")
+    print(f"  {plan.seeds} seeds each; look at it, then: {as_called(command)}")
     return DONE
 
 

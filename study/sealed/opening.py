@@ -28,9 +28,8 @@ from study.errors import DivergedError
 from study.keys import CLASSES
 from study.models import rules
 from study.models.classifier import Classifier
-from study.sealed.external import ExternalSet
+from study.sealed.external import ExternalSet, classes_present, macro_of
 from study.sealed.records import Records, read_test_set
-from study.sealed.remarks import classes_present
 from study.sealed.result import EXTERNAL, keep, keep_predictions
 from study.sealed.scoring import (
     Exclusion,
@@ -138,8 +137,7 @@ def _macro(sets: Mapping[Cut, BeatSet], records: Records) -> tuple[str, ...]:
     """Return the classes that the macro is the mean of: on DS2 all, as published figures have."""
     if records.test.dataset == DS2:
         return CLASSES
-    presence = classes_present(next(iter(sets.values())), records.test.patients)
-    return tuple(of_class.name for of_class in presence if not of_class.left_out)
+    return macro_of(classes_present(next(iter(sets.values())), records.test.patients))
 
 
 def identity_of(external: ExternalSet, prepared: Prepared) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -17,10 +18,9 @@ from study.errors import PlanError, UsageError, listed, unknown
 from study.keys import BARE_ECG, FLOORS
 from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
-from study.spaces.load import load_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, canonical, name_on
+from study.spaces.space import Space
 from study.store.floors import highest_floor, stored_floors
-from study.store.folder import SPACE_COPY
 from study.store.study import Study
 from study.wording import score_text
 
@@ -45,10 +45,6 @@ class ProposedPlan:
     plan: SealedPlan
     comments: str  # where it is from, for the head of its file
     lacks: tuple[str, ...]  # what its result would lack for a reader
-
-    def command(self, path: Path) -> str:
-        """Return the command that evaluates the plan in a file."""
-        return f"python -m study.evaluate --plan {path}"
 
 
 def propose(
@@ -80,7 +76,7 @@ def propose(
         UsageError: If there is no such study, or an arm is unknown.
     """
     study = Study.open(workspace, name, study_storage=storage_url).readable()
-    folder, stored = study.folder, study.plan
+    stored = study.plan
     trials = _ranked_trials(study)
     if not trials:
         raise PlanError(
@@ -92,12 +88,12 @@ def propose(
     faults = [unknown("arm", arm, known) for arm in wanted if arm not in known]
     if faults:
         raise UsageError(listed("--arms", faults))
-    choose = _of_comparison if stored.kind == "compare" else _of_search
-    chosen, contrasts, comments = choose(folder, trials, wanted)
+    choose = partial(_of_comparison, study.space) if stored.kind == "compare" else _of_search
+    chosen, contrasts, comments = choose(trials, wanted)
     if study.unfinished:
         settled = f"{len(study.rows)} of its {stored.trials} trials are settled"
         comments = f"The study is UNFINISHED: {settled}. {comments}"
-    floor, of_floors, lacking = _floor(folder, stored.objective)
+    floor, of_floors, lacking = _floor(study)
     comments = f"{comments} {of_floors}"
     cuts, origin = {cut_text(arm.cut) for arm in chosen}, origin_of(stored, name)
     data = {cut: digest for cut, digest in origin.data.items() if cut in cuts}
@@ -132,9 +128,9 @@ def propose(
     return ProposedPlan(plan, comments, (*_lacks(plan), *lacking))
 
 
-def _floor(folder: Path, objective: str) -> tuple[str, str, list[str]]:
+def _floor(study: Study) -> tuple[str, str, list[str]]:
     """Return the highest floor of a study, a sentence on all that it scored, and what it lacks."""
-    floors = stored_floors(folder)
+    floors, objective = stored_floors(study.folder), study.objective
     scores = {
         floor.name: score
         for floor in floors
@@ -212,7 +208,7 @@ def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
 
 
 def _of_search(
-    folder: Path, trials: Sequence[RankedTrial], wanted: Sequence[str]
+    trials: Sequence[RankedTrial], wanted: Sequence[str]
 ) -> tuple[list[Arm], list[tuple[str, str]], str]:
     best: dict[str, RankedTrial] = {}
     for trial in trials:
@@ -235,9 +231,8 @@ def _of_search(
 
 
 def _of_comparison(
-    folder: Path, trials: Sequence[RankedTrial], wanted: Sequence[str]
+    space: Space, trials: Sequence[RankedTrial], wanted: Sequence[str]
 ) -> tuple[list[Arm], list[tuple[str, str]], str]:
-    space = load_space(folder / SPACE_COPY)
     by_arm: dict[str, dict[int, RankedTrial]] = {}
     for trial in trials:
         by_arm.setdefault(trial.arm, {})[trial.draw] = trial

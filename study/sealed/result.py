@@ -68,10 +68,6 @@ class EvaluationFolder:
         """Name of the test set, in words."""
         return f"a SYNTHETIC {self.test_set}" if self.is_rehearsal else self.test_set
 
-    def earlier_ensemble(self, arm: str) -> Path:
-        """Return the file in which an earlier version kept an arm's seed ensemble."""
-        return self.root / "ensembles" / f"{arm}.pt"
-
     def opening(self, opening: Opening) -> Path:
         """Return the folder of an opening's result."""
         return self.root / f"{_opening_of(self.test_set)}{opening.number}"

@@ -12,19 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import CheckpointError, UsageError, unknown
+from study.errors import UsageError, unknown
 from study.keys import Outcome, Tag
-from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.groups import TRAINING, places_of
-from study.sealed.plan import Arm, SealedPlan
+from study.sealed.plan import SealedPlan
 from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, TABLES, EvaluationFolder
 from study.sealed.training import commits_of, trained_ensemble
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS
 from study.store.openings import RESULT, Opening
 from study.store.plan import StudyPlan
-from study.store.study import Places
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import write_result
 from study.tracking.names import with_absent
@@ -215,7 +213,7 @@ def registrable(
 
     Raises:
         UsageError: If the plan has no such arm, or its models are not trained.
-        CheckpointError: If a file is damaged, or of other models than the plan's.
+        StudyStateError: If the file of the models is damaged.
     """
     arms = {arm.name: arm for arm in plan.arms}
     arm = arms.get(arm_name) if arm_name else plan.arms[0]
@@ -224,51 +222,25 @@ def registrable(
     development = plan.test.development_of(arm.name)
     places = places_of(folder, TRAINING, storage, plan, development)
     ensemble = trained_ensemble(arm, places)
-    if ensemble is not None:
-        ensemble = replace(ensemble, about=_about(plan, folder, places, development))
-    elif (file := folder.earlier_ensemble(arm.name)).exists():
-        ensemble = _read_earlier(file, plan, arm)
-    else:
+    if ensemble is None:
         rehearsal = " --synthetic" if folder.is_rehearsal else ""
         raise UsageError(
             f"--register: the models of plan {plan.title} are not trained; `python -m "
             f"study.evaluate --plan {path}{rehearsal} --stop-before-opening` trains them and "
             "opens nothing (models trained with --storage need that option here too)"
         )
-    shown = {
-        "plan": plan.title,
-        "plan_arm": arm.name,
-        DS2_RESULT: _ds2_result(plan, folder, arm.name, opening),
-    }
-    return replace(ensemble, about={**ensemble.about, **shown})
-
-
-def _about(
-    plan: SealedPlan, folder: EvaluationFolder, places: Places, development: str
-) -> dict[str, str]:
-    """Return the description of the models from their study."""
     kind = StudyPlan.load(places.folder).data_source
     records = trained_on(len(read_beats(places.folder / BEATS).record_names), kind, development)
-    return {
+    about = {
         "trained_on": f"{records}, {plan.seeds} seeds, for the sealed test '{plan.test.name}'",
         Tag.DATA_SOURCE: kind,
         "plan_hash": plan.hash,
         Tag.GIT_COMMIT: ", ".join(sorted(commits_of(folder))),
+        "plan": plan.title,
+        "plan_arm": arm.name,
+        DS2_RESULT: _ds2_result(plan, folder, arm.name, opening),
     }
-
-
-def _read_earlier(file: Path, plan: SealedPlan, arm: Arm) -> SeedEnsemble:
-    """Read an ensemble that an earlier version stored in its own file."""
-    try:
-        ensemble = SeedEnsemble.read(file.read_bytes())
-        same = rules.digest(ensemble.config) == rules.digest(arm.config)
-        if not same or len(ensemble.models) != plan.seeds:
-            raise CheckpointError(f"is of other models than arm '{arm.name}' of the plan")
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{file}: {error}; --stop-before-opening trains the models anew"
-        ) from error
-    return ensemble
+    return replace(ensemble, about=about)
 
 
 def _ds2_result(

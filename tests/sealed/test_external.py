@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,18 +14,19 @@ import numpy as np
 import pytest
 import wfdb
 
+from study.data.annotations import Doubled
 from study.data.external import find_external
-from study.data.prepare import prepare_all
+from study.data.prepare import prepare, prepare_all
 from study.data.synthetic import write_records
-from study.errors import CheckpointError
-from study.files import write_whole
+from study.errors import MissingDataError
 from study.keys import EXPERIMENTS, FLOORS
 from study.models.seed_ensemble import SeedEnsemble
+from study.sealed.external import ClassPresence, classes_present, describe
 from study.sealed.plan import SealedPlan
 from study.sealed.result import EvaluationFolder
 from study.sealed.to_mlflow import registrable
 from study.wording import SYNTHETIC, SYNTHETIC_MODEL, score_text
-from tests.builders import mlflow_client, mlflow_runs, pass_for
+from tests.builders import bare_beats, mlflow_client, mlflow_runs, pass_for, write_record
 from tests.sealed.conftest import Run, never, refusal
 
 NAMES = tuple(f"p{n:02}" for n in range(1, 9))
@@ -191,23 +193,6 @@ def test_a_registered_arm_is_the_champion_and_says_what_ds2_has_shown(
     assert tags.items() <= version.tags.items()
 
 
-def test_the_ensemble_of_an_earlier_version_can_be_registered(
-    trained: tuple[Path, SealedPlan], folder: EvaluationFolder
-) -> None:
-    """It kept no study of the models, and all of an arm in one file."""
-    plan = trained[1]
-    ensemble = ensemble_of(plan, folder)
-    assert ensemble.about["data_source"] == "synthetic"
-    write_whole(folder.earlier_ensemble("rr"), ensemble.content())
-    write_whole(folder.earlier_ensemble("rr_placebo"), ensemble.content())
-    shutil.rmtree(folder.root / "training")
-    earlier = ensemble_of(plan, folder)
-    assert earlier.about == ensemble.about
-    assert len(earlier.models) == 10
-    with pytest.raises(CheckpointError, match="is of other models than arm 'rr_placebo'"):
-        registrable(plan, Path("tiny.toml"), folder, "rr_placebo", None, storage="")
-
-
 def test_what_cannot_be_registered_is_refused(
     run: Run, workspace: Path, folder: EvaluationFolder
 ) -> None:
@@ -223,3 +208,55 @@ def test_what_cannot_be_registered_is_refused(
     said = refusal(run("--register", "svt", track=True))
     assert "not trained; `python -m study.evaluate --plan tiny.toml --synthetic --stop-b" in said
     assert not (workspace / "mlflow.db").exists()
+
+
+def test_description_of_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "ward"
+    for name in ("a", "b", "c", "d"):
+        write_record(folder, name, rate_hz=128, leads=("II", "aVF"), duration_s=20)
+    (folder / "c.atr").unlink()
+    wfdb.wrann("d", "atr", np.array([18]), symbol=["+"], write_dir=str(folder))
+    external = find_external(folder)
+    beats = prepare(external.source, "beat", "linear", cache_dir=tmp_path / "cache")
+    presence = classes_present(beats, external.source.patients)
+    lines = describe(external, beats, presence)
+    assert lines == [
+        f"external records 'ward' in {folder}: 2 records of 2 patients, {len(beats.label)} beats",
+        "leads: II (2); sampling rates in Hz: 128 (2)",
+        "beats left out: first or last beat 4",
+        "no beats with classes, left out: c, d",
+        "N has no part in the macro: 44 beats of 2 patients say as much as 2.0 patients would, "
+        "needs 5.3",
+        *(f"{name} has no part in the macro: absent" for name in "SVF"),
+    ]
+    alike = Doubled(samples=(100, 101), symbols=("N", "L"))
+    doubled = {"a": (alike, Doubled(samples=(300, 303), symbols=("N", "S")))}
+    unusable = {"d": "has no lead", "e": "has no lead"}
+    odd = replace(external, doubled=doubled, unusable=unusable)
+    more = describe(odd, beats, presence)
+    assert [line for line in more if line not in lines] == [
+        "cannot be used, left out: d and e: has no lead",
+        "annotated more than once within 0.2 s, taken as one beat at the first mark: a (2)",
+        "of these marked as different classes, left out as class Q: a (1; N and S at sample 300)",
+    ]
+    for name in ("a", "b"):
+        (folder / f"{name}.atr").unlink()
+    with pytest.raises(MissingDataError, match="none of 4 records has beats with classes"):
+        find_external(folder)
+
+
+def test_classes_that_hardly_any_patient_has_are_left_out_of_the_macro_and_why() -> None:
+    beats = bare_beats(
+        [(50, 0, 90, 1), (50, 0, 2, 2), (50, 0, 2, 3), (50, 0, 2, 3), (50, 0, 0, 0), (50, 0, 0, 0)]
+    )
+    patients = {name: name for name in "abcdef"}
+    n, s, v, f = classes_present(beats, patients)
+    assert n == ClassPresence(name="N", beats=300, patients=6, effective_patients=6.0, left_out="")
+    assert (s.beats, s.patients, s.effective_patients, s.left_out) == (0, 0, 0.0, "absent")
+    # (90 + 2 + 2 + 2)^2 / (90^2 + 3 * 2^2)
+    assert v.effective_patients == pytest.approx(96**2 / 8112)
+    assert v.left_out == ("96 beats of 4 patients say as much as 1.1 patients would, needs 5.3")
+    assert f.left_out == "9 beats, needs 10"
+    n, *_ = classes_present(beats, dict(zip("abcdef", "xxyyzz", strict=True)))
+    assert (n.patients, n.effective_patients) == (3, 3.0), "records of one patient count once"
+    assert n.left_out.endswith("needs 5.3")
