@@ -38,7 +38,7 @@ from study.store.study import Places, Study
 from study.store.trials import STATES, Proposal, TrialRow, Trials
 from study.training.loop import TrialTraining
 from study.tuning.setup import Setup, set_up
-from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
+from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 
 
 def study_plan(**changes: Any) -> StudyPlan:
@@ -443,7 +443,6 @@ def report(epoch: int, metrics: Mapping[str, float], **changes: Any) -> dict[str
         EPOCH: epoch,
         METRICS: dict(metrics),
         NOTE: "",
-        SECONDS: float(epoch),
         BUSY_SECONDS: 0.9 * epoch,
         Tag.OUTCOME: "",
         Tag.CAUSE: "",

@@ -23,13 +23,10 @@ from study.config import SAMPLING_RATE_HZ
 from study.data.catalogue import ANNOTATIONS
 from study.data.wfdb_header import WFDB_ERRORS, require_files
 from study.errors import DataError, NoBeatsError
-from study.keys import CLASSES, SYMBOLS
+from study.keys import SYMBOLS
 
 AAMI = MappingProxyType({s: name for name, symbols in SYMBOLS.items() for s in symbols})
-"""AAMI class, one of `AAMI_CLASSES`, of every beat symbol."""
-
-AAMI_CLASSES = (*CLASSES, "Q")
-"""Classes of the annotation counts; Q (paced, fused with paced, unclassifiable) is not studied."""
+"""AAMI class of every beat symbol; Q (paced, fused with paced, unclassifiable) is not studied."""
 
 BEAT_SYMBOLS = frozenset(AAMI)
 """Annotations that are beats; all others (rhythm, noise, waves, comments) are not."""

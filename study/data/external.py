@@ -206,12 +206,11 @@ def _examine(
     if not must_have_beats and not annotation_file(folder, name).exists():
         return None
     checksums = record_checksums(folder, name)
-    known = published_among(checksums, DS1)
-    if known is not None:
+    if known := published_among(checksums, DS1):
+        file, published = known
         raise KnownRecordError(
-            f"is {known.published} of MIT-BIH's DS1, which models are trained on: it cannot test "
-            "them",
-            folder / known.name,
+            f"is {published} of MIT-BIH's DS1, which models are trained on: it cannot test them",
+            folder / file,
         )
     lead = read_lead(folder, name, rules=rules)
     try:

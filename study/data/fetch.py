@@ -10,7 +10,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from urllib.error import HTTPError
@@ -93,21 +92,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class MitdbFile:
-    """A file of MIT-BIH, under any name."""
-
-    name: str
-    published: str
-
-
-def published_among(checksums: Mapping[str, str], records: Sequence[str]) -> MitdbFile | None:
-    """Return the first file whose SHA-256 is that of a file of some MIT-BIH records."""
+def published_among(
+    checksums: Mapping[str, str], records: Sequence[str]
+) -> tuple[str, str] | None:
+    """Return the first file that is one of some MIT-BIH records, by its SHA-256, and which."""
     published = published_checksums()
     file_of = {published[file]: file for file in files_of(records)}
     for name, digest in checksums.items():
         if digest in file_of:
-            return MitdbFile(name, file_of[digest])
+            return name, file_of[digest]
     return None
 
 
@@ -130,12 +123,12 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", folder / name) from error
     # Compared by content: a copy of a sealed record may have any name.
-    sealed = published_among(checksums, DS2)
-    if sealed is not None:
+    if sealed := published_among(checksums, DS2):
+        file, published = sealed
         raise KnownRecordError(
-            f"is {sealed.published} of MIT-BIH's DS2, which is sealed: only "
+            f"is {published} of MIT-BIH's DS2, which is sealed: only "
             "`python -m study.evaluate` reads it, by a plan written before; give another",
-            folder / sealed.name,
+            folder / file,
         )
     return checksums
 

@@ -90,15 +90,11 @@ class RunFacts:
     @property
     def status(self) -> str:
         """MLflow's word for its state."""
-        if not self.outcome:
-            return RUNNING
-        return STATUS[Outcome(self.outcome)] if self.outcome in set(Outcome) else "FINISHED"
+        return STATUS[Outcome(self.outcome)] if self.outcome else RUNNING
 
     @property
     def identity(self) -> dict[str, str]:
-        """The tags by which it is found among the runs of its study, or of the experiment."""
-        if self.kind != STUDY:
-            return {Tag.KIND: self.kind, Tag.DIGEST: self.digest}
+        """The tags by which a study's run is found among those of the experiment."""
         names = [Tag.STUDY, Tag.STUDY_ID] if Tag.STUDY_ID in self.tags else [Tag.STUDY]
         return {Tag.KIND: STUDY, **{name: self.tags[name] for name in names}}
 

@@ -43,7 +43,7 @@ CHECKPOINT, WEIGHTS = trial_files.CHECKPOINT, trial_files.WEIGHTS
 CONFIG = "config"
 """Key in Ray's settings for a worker: the trial's configuration by flat names."""
 
-METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
+METRICS, NOTE, BUSY_SECONDS = "metrics", "note", "busy_seconds"
 """Keys in a worker's report to Ray after each epoch."""
 
 _UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError)
@@ -139,7 +139,6 @@ class TrialRun:
         self._job = job
         self._device_beats = device_beats
         self._folder = job.storage.folder(rules.digest(config))
-        self._started = time.perf_counter()
         self._busy_s = 0.0
         self._training = job.training(config, device_beats)
         self._unsaved = False
@@ -190,7 +189,6 @@ class TrialRun:
             EPOCH: report.epoch,
             METRICS: metrics,
             NOTE: "; ".join(note for note in (self._note, self._training.note) if note),
-            SECONDS: time.perf_counter() - self._started,
             BUSY_SECONDS: self._busy_s,
             Tag.OUTCOME: outcome,
             Tag.CAUSE: "",
@@ -263,7 +261,6 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; report a failure that would repeat itself instead of raising it."""
-        begun = time.perf_counter()
         try:
             if self._run is None:
                 self._run = self._begin(TrialConfig.from_flat(self.config[CONFIG]))
@@ -287,7 +284,6 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
                 EPOCH: 0,
                 METRICS: {},
                 NOTE: traceback.format_exc(),
-                SECONDS: time.perf_counter() - begun,
                 BUSY_SECONDS: 0.0,
                 Tag.OUTCOME: str(Outcome.FAILED),
                 Tag.CAUSE: f"{type(error).__name__}: {error}",
