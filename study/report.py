@@ -5,7 +5,8 @@
 
 It writes one HTML file, which opens without a network, and its tables as Markdown, LaTeX, CSV and
 JSON. Any study has a page, whether it runs, was stopped, failed or is done; the page says what is
-missing and why. Page and tables are also files of the study's run in MLflow.
+missing and why, and while no trial is complete only its state and what to do next. Page and tables
+are also files of the study's run in MLflow.
 
 Exit codes: 0 done; 2 the options cannot be used, there is no such study, or the files cannot be
 written; 130 stopped by a signal; 141 nobody reads the output any more.

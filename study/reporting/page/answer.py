@@ -38,12 +38,14 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
     if results.ranked and notes == len(results.alarms):
         below = f"; {plural(notes, 'note')} below" if notes else ""
         yield Note(f"Alarms: no error and no warning{below}.", Tone.GOOD)
-    if results.study.plan.has_sealed_test:
+    if results.study.plan.has_sealed_test and results.count(Outcome.COMPLETE):
         yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
 
 
 def answers(results: StudyResults) -> list[Answer]:
     """Return the questions of the first screen and their answers."""
+    if not results.count(Outcome.COMPLETE):
+        return [_next(results)]
     if results.searches:
         parts = (_candidates, _clearing_floor, _ignoring_rr, _next)
         return [part(results) for part in parts]
@@ -74,7 +76,7 @@ def _state(results: StudyResults) -> Note | None:
     settled = f"{len(study.rows)} of {plural(study.plan.trials, 'trial')} settled"
     if not study.rows:
         state = "is running, and" if study.held else "has no settled trial:"
-        return Note(f"The study {state} nothing is known yet ({settled}).", Tone.MISSING)
+        return Note(f"The study {state} nothing is known yet ({settled}).", Tone.WARNING)
     if results.count(Outcome.FAILED) == len(study.rows):
         reason = why_none(results)
         return Note(f"{reason[:1].upper()}{reason[1:]}: there is no result.", Tone.ERROR)
@@ -259,12 +261,13 @@ def _ignoring_rr(results: StudyResults) -> Answer:
 
 def _next(results: StudyResults) -> Answer:
     question, name = "What next?", results.study.name
+    resume = f"python -m study.run --resume {name}"
     if results.study.held:
         return question, "wait", "the study is running"
     if results.study.unfinished:
-        return question, "--resume", "the command that started it, with --resume, continues it"
+        return question, resume, "goes on with what is left"
     if not results.ranked:
-        return question, "mend the cause", "no trial is complete: see the failed ones"
+        return question, f"{resume} --retry-failed", "once the cause of the failures is mended"
     return (
         question,
         f"python -m study.run --confirm {name}",

@@ -122,6 +122,11 @@ def missing(absent: str, reason: str) -> Note:
     return Note(f"{absent}: {reason}", Tone.MISSING)
 
 
+def is_missing(block: Block) -> bool:
+    """Whether a block only says that something is missing."""
+    return isinstance(block, Note) and block.tone is Tone.MISSING
+
+
 def page_html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """Return the page: sections in order, the first on the first screen."""
     here = files("study.reporting.page")

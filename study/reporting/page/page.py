@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 
+from study.keys import Outcome
 from study.reporting.page.answer import first_screen
 from study.reporting.page.calibration import calibrations
 from study.reporting.page.curves import class_curves, learning_curves
 from study.reporting.page.differences import contrasts
 from study.reporting.page.evidence import alarms, not_shown, sealed
-from study.reporting.page.html import Block, Section, page_html
+from study.reporting.page.html import Block, Section, is_missing, page_html
 from study.reporting.page.inside import inside, parameters
 from study.reporting.page.paper import dataset, literature, methods, protocol, provenance
 from study.reporting.page.ranking import ranking, records
@@ -46,13 +47,25 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
 FOLDED = {"calibration", "protocol", "literature", "provenance"}
 """Anchors of sections that a click opens."""
 
+BESIDE_FIGURES = {"sealed", "literature", "methods"}
+"""Anchors of sections that say nothing while no trial is complete."""
+
 
 def sections(results: StudyResults) -> list[Section]:
-    """Return the sections of a study's page."""
-    return [
-        Section(anchor=anchor, title=title, blocks=list(blocks(results)), folded=anchor in FOLDED)
+    """Return the sections of a study's page; while no trial is complete, what there is."""
+    known = results.count(Outcome.COMPLETE) > 0
+    folded = FOLDED if known else {*FOLDED, "data"}
+    parts = [
+        Section(
+            anchor=anchor,
+            title=title,
+            blocks=[block for block in blocks(results) if known or not is_missing(block)],
+            folded=anchor in folded,
+        )
         for anchor, title, blocks in SECTIONS
+        if known or anchor not in BESIDE_FIGURES
     ]
+    return [part for part in parts if part.blocks]
 
 
 def report_files(results: StudyResults) -> dict[str, str]:

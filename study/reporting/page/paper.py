@@ -126,7 +126,7 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         f"averaged over folds that count, then over {_runs(plan)}",
         "sampler": f"{plan.sampler}, scheduler {plan.scheduler}",
         "tuning budget": f"{plural(plan.trials, 'trial')} planned, {len(rows)} "
-        f"settled, {_tries(results)} an arm",
+        f"settled{_tries(results)}",
         f"{shorter}, failed": f"{results.count(shorter)}, {results.count(Outcome.FAILED)}",
         "arithmetic": f"{plan.engine}; evaluation in float32",
         "random streams": f"study seed {plan.study_seed}; by seed, fold and purpose, never "
@@ -147,13 +147,13 @@ def _runs(plan: StudyPlan) -> str:
 
 
 def _tries(results: StudyResults) -> str:
-    """Return the smallest and largest number of configurations of an arm."""
+    """Tell the smallest and largest number of configurations of an arm."""
     # A configuration screened and then trained in full is one try.
     tried: dict[str, set[frozenset[object]]] = {}
     for row in results.study.rows:
         tried.setdefault(row.arm, set()).add(frozenset((row.draw, *row.params.items())))
     budgets = [len(points) for points in tried.values()]
-    return f"{min(budgets)} to {max(budgets)}" if budgets else "none yet"
+    return f", {min(budgets)} to {max(budgets)} an arm" if budgets else ""
 
 
 def _declared(results: StudyResults) -> str:
