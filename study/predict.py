@@ -21,8 +21,8 @@ Each record gives four files in --out:
 The class is the most probable one. The shipped champion was trained on MIT-BIH's DS1; its
 card is study/models/champion.md. A class is no diagnosis: this is a research tool.
 
-Exit codes: 0 done; 1 a record could not be classified; 2 the options cannot be used, or there is
-no such record or model; 130 stopped by a signal.
+Exit codes: 0 done; 1 a record could not be classified; 2 the options cannot be used, there is no
+such record or model, or a record is one of MIT-BIH's sealed DS2; 130 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def _load(args: argparse.Namespace) -> Loaded:
 
 
 def _require_record(name: str) -> None:
-    """Refuse what is no record: often a mistyped path, or a folder of records."""
+    """Refuse what is no record, often a mistyped path or a folder of records, or is sealed."""
+    from study.data.fetch import KnownRecordError, record_checksums
     from study.data.wfdb_header import require_files
 
     if Path(name).is_dir() and not Path(f"{name}.hea").exists():
@@ -182,6 +183,12 @@ def _require_record(name: str) -> None:
         hint = f"; name one in it, as {first.with_suffix('')}" if first else " is in it"
         raise MissingDataError(f"is a folder, and no record{hint}", name)
     require_files(Path(), name, (".hea",))
+    try:
+        record_checksums(Path(), name, annotated=False)
+    except KnownRecordError:
+        raise
+    except DataError:
+        pass  # told when it is its turn: the others are classified
 
 
 def _check_outputs(paths: Sequence[Path], args: argparse.Namespace) -> None:

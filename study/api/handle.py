@@ -20,6 +20,9 @@ from study.store import study as store
 from study.store.folder import PAIRS, STUDIES
 from study.store.trials import trials_csv
 
+_WITHOUT_STUDY = ("help", "dry_run")
+"""Options that print and run nothing."""
+
 Setting = str | int | float | bool | Path | list[str] | list[Path]
 """Value of an option: True gives a flag, a list gives the option again for each."""
 
@@ -108,8 +111,14 @@ def run(space: str | Path, **settings: Setting) -> Study:
         settings: Options of that command by name: `epochs=1`, `no_track=True`, `plugin=["a.py"]`.
 
     Raises:
+        UsageError: If a setting leaves no study to return.
         StudyError: What the command would print as an error.
     """
+    if prints := [name for name in _WITHOUT_STUDY if name in settings]:
+        raise UsageError(
+            f"{', '.join(prints)}: runs no study that could be returned; give it to `python -m "
+            "study.run`"
+        )
     words = ["--space", str(space)]
     for name, value in settings.items():
         option = f"--{name.replace('_', '-')}"

@@ -38,6 +38,8 @@ def test_the_notebook_runs_from_a_study_to_a_figure(studies: Studies) -> None:
             api.open("none")
         with pytest.raises(UsageError, match="unrecognized arguments: --no-option"):
             api.run("small.toml", no_option=1)
+        with pytest.raises(UsageError, match="^help: runs no study that could be returned; give"):
+            api.run("small.toml", help=True)
     study = api.open(studies.folder / "studies" / "small-quick")
     assert (studies.folder / "film.png").stat().st_size > 1000
     assert set(study.trials["arm"]) == {"film", "film_placebo", "concat"}
