@@ -114,7 +114,7 @@ def run(space: str | Path, **settings: Setting) -> Study:
         UsageError: If a setting leaves no study to return.
         StudyError: What the command would print as an error.
     """
-    if prints := [name for name in _WITHOUT_STUDY if name in settings]:
+    if prints := [name for name in _WITHOUT_STUDY if settings.get(name)]:
         raise UsageError(
             f"{', '.join(prints)}: runs no study that could be returned; give it to `python -m "
             "study.run`"
