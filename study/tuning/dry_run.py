@@ -133,14 +133,18 @@ def plan_lines(
     yield f"arithmetic: {plan.engine}"
     yield folds_table(setup.job.folds, setup.beats)
     yield f"branches, each built{' and run once' if run_branches else ''}:"
+    width, references = max(len(branch.arm) for branch in built), {b.reference for b in built}
+    one_reference = references.pop() if len(built) > len(references) == 1 else ""
     for branch in built:
-        yield f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}"
+        yield f"  {branch.arm:<{width}} {branch.parameters:>8,} parameters  {branch.routes}"
         if branch.factors != branch.arm:
             yield f"    {branch.factors}"
         if branch.differing:
             yield f"    {branch.differing}"
-        if branch.reference:
+        if branch.reference and not one_reference:
             yield f"    {branch.reference}"
+    if one_reference:
+        yield f"  all of them: {one_reference}"
     for fault in broken_routes(space):
         yield f"warning: a plug-in's routes are not as it declares: {fault}"
         yield "  `python -m study.check_plugin FILE.py` runs all checks"

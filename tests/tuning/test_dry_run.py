@@ -11,7 +11,7 @@ from study.data.source import Source
 from study.models import rules
 from study.models.classifier import build_model
 from study.models.plugins.plugin import Plugin
-from study.tuning.dry_run import broken_routes, build_branches
+from study.tuning.dry_run import broken_routes, build_branches, plan_lines
 from study.tuning.estimate import trial_seconds
 from study.tuning.setup import Setup
 from tests.builders import checked_space_of, low_rank, set_up_study, space_toml
@@ -53,6 +53,17 @@ def test_branches_of_the_same_arm_are_told_apart_by_their_values(setup: Setup) -
     branches = build_branches(replace(setup, space=checked_space_of(text)), run=False)
     told = [branch.differing for branch in branches]
     assert told == ["loss = cross_entropy", "loss = focal, focal_gamma = 1.0"]
+
+
+def test_what_all_branches_take_from_a_template_is_said_once(
+    small_source: Source, tmp_path: Path
+) -> None:
+    fixed = {"template": "trailing", "morphology": "deviation", "epochs": 1}
+    settings = {"sampler": "random", "trials": 2, "folds": 2}
+    text = space_toml({"fusion": ["concat", "film"]}, fixed=fixed, settings=settings)
+    seen = set_up_study(tmp_path, text, small_source)
+    told = [line for line in plan_lines(seen, 1, run_branches=False) if "median of up to" in line]
+    assert [line.partition(" deviation from")[0] for line in told] == ["  all of them:"]
 
 
 def test_a_plug_in_that_uses_rr_otherwise_than_it_declares_is_told() -> None:
