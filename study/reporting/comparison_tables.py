@@ -25,8 +25,8 @@ from study.wording import listing, plural, score_text
 
 WHAT_P_IS_ABOUT = (
     "Intervals and p hold for these trained models: they cover other patients to score and other "
-    "seeds, not other patients to train on. So equal ways of fusing are called different more "
-    "often than p says."
+    "seeds, not other patients to train on. So p calls two equal ways of fusing different in more "
+    "than the promised 5 % of cases."
 )
 """Of every test and interval, here, on the page and in the README."""
 
