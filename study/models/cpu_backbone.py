@@ -15,7 +15,7 @@ Shapes: B beats, T time steps, K channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -70,23 +70,15 @@ class FusedBackbone:
         branches = [
             _convolved(cast(nn.Conv2d, branch[0]), rows, normalised=True) for branch in modules
         ]
-        kernels = self.kernels
         squeeze = cast(nn.Linear, excitation.scale[0]).weight
         excite = cast(nn.Linear, excitation.scale[2]).weight
         if not aspp.training:
             scale, shift = _scale_and_shift(norms)
-            evaluate = kernels.affine_tanh_pool if pooled else kernels.affine_tanh_scale
-            evaluated: Tensor = evaluate(branches, scale, shift, squeeze, excite)
-            return evaluated
+            return self.kernels.affine_tanh(branches, scale, shift, squeeze, excite, pooled=pooled)
         weight = torch.cat([norm.weight for norm in norms])
         bias = torch.cat([norm.bias for norm in norms])
-        forward, backward = (
-            (kernels.norm_tanh_pool, kernels.norm_tanh_pool_backward)
-            if pooled
-            else (kernels.norm_tanh_scale, kernels.norm_tanh_scale_backward)
-        )
         out, mean, variance = _apply(
-            _NormTanh, forward, backward, weight, bias, squeeze, excite, *branches
+            _NormTanh, self.kernels, pooled, weight, bias, squeeze, excite, *branches
         )
         _track(norms, mean, variance, rows.shape[0] * rows.shape[1])
         return out
@@ -112,14 +104,7 @@ class FusedBackbone:
     def _norm_relu(self, norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
         if not norm.training:
             return self.kernels.affine_relu(rows, *_scale_and_shift([norm]))
-        out, mean, variance = _apply(
-            _NormReLU,
-            self.kernels.norm_relu,
-            self.kernels.norm_relu_backward,
-            rows,
-            norm.weight,
-            norm.bias,
-        )
+        out, mean, variance = _apply(_NormReLU, self.kernels, rows, norm.weight, norm.bias)
         _track([norm], mean, variance, rows.shape[0] * rows.shape[1])
         return out
 
@@ -174,15 +159,14 @@ def _apply(
 
 
 class _NormReLU(torch.autograd.Function):
-    """Batch norm and ReLU, with the kernels of both ways; also returns mean and variance."""
+    """Batch norm and ReLU; also returns mean and variance."""
 
     @staticmethod
     def forward(
-        ctx: Any, kernel: Callable[..., Any], backward_kernel: Callable[..., Any], *inputs: Tensor
+        ctx: Any, kernels: Kernels, x: Tensor, weight: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight, bias = inputs
-        out, moments = kernel(x, weight, bias)
-        ctx.backward_kernel = backward_kernel
+        out, moments = kernels.norm_relu(x, weight, bias)
+        ctx.kernels = kernels
         ctx.save_for_backward(x, out, weight, *moments)
         ctx.mark_non_differentiable(moments.mean, moments.variance)
         ctx.set_materialize_grads(False)
@@ -191,12 +175,9 @@ class _NormReLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        x, out, weight, *moments = ctx.saved_tensors
-        return (
-            None,
-            None,
-            *ctx.backward_kernel(grad.contiguous(), x, out, weight, Moments(*moments)),
-        )
+        *saved, mean, variance, inverse_sd = ctx.saved_tensors
+        moments = Moments(mean, variance, inverse_sd)
+        return None, *ctx.kernels.norm_relu_backward(grad.contiguous(), *saved, moments)
 
 
 class _NormTanh(torch.autograd.Function):
@@ -204,11 +185,13 @@ class _NormTanh(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kernel: Callable[..., Any], backward_kernel: Callable[..., Any], *inputs: Tensor
+        ctx: Any, kernels: Kernels, pooled: bool, *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         weight, bias, squeeze, excite, *branches = inputs
-        out, joined, active, moments, squeezed = kernel(branches, weight, bias, squeeze, excite)
-        ctx.backward_kernel = backward_kernel
+        out, joined, active, moments, squeezed = kernels.norm_tanh(
+            branches, weight, bias, squeeze, excite, pooled=pooled
+        )
+        ctx.kernels = kernels
         ctx.save_for_backward(joined, active, weight, squeeze, excite, *moments, *squeezed)
         ctx.mark_non_differentiable(moments.mean, moments.variance)
         ctx.set_materialize_grads(False)
@@ -217,15 +200,9 @@ class _NormTanh(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        joined, active, weight, squeeze, excite, *rest = ctx.saved_tensors
-        gradients = ctx.backward_kernel(
-            grad.contiguous(),
-            joined,
-            active,
-            weight,
-            squeeze,
-            excite,
-            Moments(*rest[:3]),
-            Squeezed(*rest[3:]),
+        saved = ctx.saved_tensors
+        moments, squeezed = Moments(*saved[5:8]), Squeezed(*saved[8:])
+        gradients = ctx.kernels.norm_tanh_backward(
+            grad.contiguous(), *saved[:5], moments, squeezed
         )
         return None, None, *gradients

@@ -16,9 +16,8 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,28 +46,6 @@ class Squeezed(NamedTuple):
     factor: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """The kernels that a backbone calls."""
-
-    # From x, weight, bias: relu(batch norm(x)) [B, T, K], and the moments of x
-    norm_relu: Callable[..., tuple[Tensor, Moments]]
-    norm_relu_backward: Callable[..., tuple[Tensor, ...]]  # the gradients of x, weight and bias
-    # Joins branches along the channels: tanh of batch norm, scaled by squeeze-and-excitation.
-    # Returns the result, the joined branches, their tanh, their moments, and the scaling's values.
-    norm_tanh_scale: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
-    # The gradients of weight, bias, squeeze, excite and every branch
-    norm_tanh_scale_backward: Callable[..., tuple[Tensor, ...]]
-    # The mean over time of `norm_tanh_scale`, [B, K], and the rest as it does
-    norm_tanh_pool: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
-    norm_tanh_pool_backward: Callable[..., tuple[Tensor, ...]]  # its gradients, in the same order
-    # relu(x * scale + shift): batch norm of known moments, and ReLU
-    affine_relu: Callable[..., Tensor]
-    # tanh(joined branches * scale + shift), scaled by its squeeze-and-excitation
-    affine_tanh_scale: Callable[..., Tensor]
-    affine_tanh_pool: Callable[..., Tensor]  # the mean over time of `affine_tanh_scale`, [B, K]
-
-
 @cache
 def compiled_kernels(dtype: torch.dtype) -> Kernels | None:
     """Return the kernels to train in a type, and to evaluate in it and in float32.
@@ -86,8 +63,7 @@ def compiled_kernels(dtype: torch.dtype) -> Kernels | None:
             error,
         )
         return None
-    functions = {kind: _Functions(library, kind) for kind in _SUFFIXES}
-    return _Compiled(functions[dtype], functions).kernels()
+    return Kernels(library, dtype)
 
 
 def has_compiled_kernels() -> bool:
@@ -141,27 +117,15 @@ def _address(tensor: Tensor | None, activations: torch.dtype) -> ctypes.c_void_p
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-class _Compiled:
-    """The kernels: compiled functions for passes over activations, PyTorch for small tensors.
+class Kernels:
+    """What a backbone calls: compiled functions for passes over activations, PyTorch for the rest.
 
-    Training has one type of activations; evaluation may have another, hence `by_type`.
+    Training has activations of one type; evaluation may have them in another.
     """
 
-    def __init__(self, functions: _Functions, by_type: dict[torch.dtype, _Functions]) -> None:
-        self._functions, self._by_type = functions, by_type
-
-    def kernels(self) -> Kernels:
-        return Kernels(
-            self._norm_relu,
-            self._norm_relu_backward,
-            self._norm_tanh_scale,
-            self._norm_tanh_scale_backward,
-            self._norm_tanh_pool,
-            self._norm_tanh_pool_backward,
-            self._affine_relu,
-            self._affine_tanh_scale,
-            self._affine_tanh_pool,
-        )
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        self._by_type = {kind: _Functions(library, kind) for kind in _SUFFIXES}
+        self._functions = self._by_type[dtype]
 
     def _moments(self, x: Tensor) -> Moments:
         origin = x[0, 0].float()
@@ -169,7 +133,8 @@ class _Compiled:
         self._functions.sums_around(x, x, origin, total, squares)
         return moments_of_sums(origin, total, squares, x.shape[0] * x.shape[1])
 
-    def _norm_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
+    def norm_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
+        """Return relu(batch norm(x)) [B, T, K], and the moments of x."""
         x = x.contiguous()
         moments = self._moments(x)
         scale, shift = _affine(moments, weight, bias)
@@ -177,9 +142,10 @@ class _Compiled:
         self._functions.affine_relu(x, x, scale, shift, out)
         return out, moments
 
-    def _norm_relu_backward(
+    def norm_relu_backward(
         self, grad: Tensor, x: Tensor, out: Tensor, weight: Tensor, moments: Moments
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x, weight and bias."""
         grad, x = grad.contiguous(), x.contiguous()
         d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
         self._functions.relu_backward_sums(
@@ -191,32 +157,34 @@ class _Compiled:
         )
         return d_x, d_weight, d_bias
 
-    def _norm_tanh(
+    def norm_tanh(
         self,
         branches: Sequence[Tensor],
         weight: Tensor,
         bias: Tensor,
         squeeze: Tensor,
         excite: Tensor,
-    ) -> tuple[Tensor, Tensor, Moments, Squeezed]:
+        *,
+        pooled: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
+        """Join branches along the channels; tanh of batch norm, scaled by squeeze-and-excitation.
+
+        Returns the result or, pooled, its mean over time [B, K]; the joined branches, their tanh,
+        their moments, and the scaling's values.
+        """
         joined = _joined(branches)
         moments = self._moments(joined)
         scale, shift = _affine(moments, weight, bias)
         active, mean = torch.empty_like(joined), _empty_by_beat(joined)
         self._functions.affine_tanh(joined, joined, scale, shift, active, mean)
-        return joined, active, moments, squeezed_of_mean(mean, squeeze, excite)
-
-    def _norm_tanh_scale(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
-        joined, active, moments, squeezed = self._norm_tanh(*inputs)
+        squeezed = squeezed_of_mean(mean, squeeze, excite)
+        if pooled:
+            return mean * squeezed.factor, joined, active, moments, squeezed
         out = torch.empty_like(active)
         self._functions.scaled(active, active, squeezed.factor, out)
         return out, joined, active, moments, squeezed
 
-    def _norm_tanh_pool(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
-        joined, active, moments, squeezed = self._norm_tanh(*inputs)
-        return squeezed.mean * squeezed.factor, joined, active, moments, squeezed
-
-    def _norm_tanh_scale_backward(
+    def norm_tanh_backward(
         self,
         grad: Tensor,
         joined: Tensor,
@@ -227,88 +195,55 @@ class _Compiled:
         moments: Moments,
         squeezed: Squeezed,
     ) -> tuple[Tensor, ...]:
-        grad, d_factor = grad.contiguous(), _empty_by_beat(joined)
-        self._functions.product_over_time(joined, grad, active, d_factor)
+        """Return the gradients of weight, bias, squeeze, excite and every branch.
+
+        They come from the gradient of the result [B, T, K], or of its mean over time [B, K].
+        """
+        if pooled := grad.dim() == 2:
+            d_factor = grad * squeezed.mean
+        else:
+            grad, d_factor = grad.contiguous(), _empty_by_beat(joined)
+            self._functions.product_over_time(joined, grad, active, d_factor)
         d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
-        constant = d_mean / joined.shape[1]
-        gradients = self._tanh_backward(
-            grad, squeezed.factor, constant, joined, active, weight, moments
-        )
-        return *gradients[:2], d_squeeze, d_excite, *gradients[2:]
-
-    def _norm_tanh_pool_backward(
-        self,
-        grad: Tensor,
-        joined: Tensor,
-        active: Tensor,
-        weight: Tensor,
-        squeeze: Tensor,
-        excite: Tensor,
-        moments: Moments,
-        squeezed: Squeezed,
-    ) -> tuple[Tensor, ...]:
-        d_mean, d_squeeze, d_excite = squeeze_backward(
-            grad * squeezed.mean, squeeze, excite, squeezed
-        )
-        constant = (grad * squeezed.factor + d_mean) / joined.shape[1]
-        gradients = self._tanh_backward(None, None, constant, joined, active, weight, moments)
-        return *gradients[:2], d_squeeze, d_excite, *gradients[2:]
-
-    def _tanh_backward(
-        self,
-        grad: Tensor | None,
-        factor: Tensor | None,
-        constant: Tensor,
-        joined: Tensor,
-        active: Tensor,
-        weight: Tensor,
-        moments: Moments,
-    ) -> tuple[Tensor, ...]:
-        """Return the gradients of weight, bias and of every branch."""
+        constant = (grad * squeezed.factor + d_mean if pooled else d_mean) / joined.shape[1]
+        by_step = (None, None) if pooled else (grad, squeezed.factor)
         mean, _, inverse_sd = moments
         d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
-        before = (grad, factor, constant, active, joined, mean)
+        before = (*by_step, constant, active, joined, mean)
         self._functions.tanh_backward_sums(joined, *before, inverse_sd, d_weight, d_bias)
         d_x = torch.empty_like(joined)
         slopes = _slopes(joined, weight, moments, d_weight, d_bias)
         self._functions.tanh_backward(joined, *before, *slopes, d_x)
-        return d_weight, d_bias, *split_branches(d_x)
+        return d_weight, d_bias, d_squeeze, d_excite, *split_branches(d_x)
 
-    def _affine_relu(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def affine_relu(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Return relu(x * scale + shift): batch norm of known moments, and ReLU."""
         x = x.contiguous()
         out = torch.empty_like(x)
         self._by_type[x.dtype].affine_relu(x, x, scale, shift, out)
         return out
 
-    def _affine_tanh_scale(
+    def affine_tanh(
         self,
         branches: Sequence[Tensor],
         scale: Tensor,
         shift: Tensor,
         squeeze: Tensor,
         excite: Tensor,
+        *,
+        pooled: bool,
     ) -> Tensor:
+        """Return what `norm_tanh` does of known moments: the result, or pooled its mean."""
         joined = _joined(branches)
         functions = self._by_type[joined.dtype]
-        active, mean = torch.empty_like(joined), _empty_by_beat(joined)
+        active, mean = None if pooled else torch.empty_like(joined), _empty_by_beat(joined)
         functions.affine_tanh(joined, joined, scale, shift, active, mean)
+        factor = squeezed_of_mean(mean, squeeze, excite).factor
+        if active is None:
+            return mean * factor
         out = joined  # written over: the joined branches are not needed any more
-        functions.scaled(active, active, squeezed_of_mean(mean, squeeze, excite).factor, out)
+        functions.scaled(active, active, factor, out)
         return out
-
-    def _affine_tanh_pool(
-        self,
-        branches: Sequence[Tensor],
-        scale: Tensor,
-        shift: Tensor,
-        squeeze: Tensor,
-        excite: Tensor,
-    ) -> Tensor:
-        joined = _joined(branches)
-        mean = _empty_by_beat(joined)
-        self._by_type[joined.dtype].affine_tanh(joined, joined, scale, shift, None, mean)
-        squeezed = squeezed_of_mean(mean, squeeze, excite)
-        return squeezed.mean * squeezed.factor
 
 
 def _joined(branches: Sequence[Tensor]) -> Tensor:

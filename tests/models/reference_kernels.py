@@ -8,7 +8,9 @@ Shapes: B beats, T time steps, K channels, S width of a squeeze-and-excitation's
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,16 +32,12 @@ def norm_relu_backward(
     return _norm_backward(torch.where(out > 0, _wide(grad), 0.0), x, weight, moments)
 
 
-def norm_tanh_scale(branches: Sequence[Tensor], *weights: Tensor) -> Joined:
+def norm_tanh(branches: Sequence[Tensor], *weights: Tensor, pooled: bool) -> Joined:
     joined, active, moments, squeezed = _norm_tanh(branches, *weights)
-    scaled = active * squeezed.factor[:, None]
-    return scaled.to(joined.dtype), joined, active.to(joined.dtype), moments, squeezed
-
-
-def norm_tanh_pool(branches: Sequence[Tensor], *weights: Tensor) -> Joined:
-    joined, active, moments, squeezed = _norm_tanh(branches, *weights)
-    pooled = squeezed.mean * squeezed.factor
-    return pooled, joined, active.to(joined.dtype), moments, squeezed
+    out = squeezed.mean * squeezed.factor
+    if not pooled:
+        out = (active * squeezed.factor[:, None]).to(joined.dtype)
+    return out, joined, active.to(joined.dtype), moments, squeezed
 
 
 def norm_tanh_backward(
@@ -66,19 +64,18 @@ def affine_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return (_wide(x) * scale + shift).relu().to(x.dtype)
 
 
-def affine_tanh_scale(branches: Sequence[Tensor], *weights: Tensor) -> Tensor:
-    return _affine_tanh(branches, *weights).to(branches[0].dtype)
-
-
-def affine_tanh_pool(branches: Sequence[Tensor], *weights: Tensor) -> Tensor:
-    return _affine_tanh(branches, *weights).mean(1)
-
-
-def _affine_tanh(
-    branches: Sequence[Tensor], scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
+def affine_tanh(
+    branches: Sequence[Tensor],
+    scale: Tensor,
+    shift: Tensor,
+    squeeze: Tensor,
+    excite: Tensor,
+    *,
+    pooled: bool,
 ) -> Tensor:
     active = (torch.cat(list(branches), dim=2) * scale + shift).tanh()
-    return active * _squeeze(active, squeeze, excite).factor[:, None]
+    scaled = active * _squeeze(active, squeeze, excite).factor[:, None]
+    return scaled.mean(1) if pooled else scaled.to(branches[0].dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -128,17 +125,8 @@ def _norm_backward(
     return d_x.to(x.dtype), d_weight, d_bias
 
 
-PLAIN = cpu_kernels.Kernels(
-    norm_relu,
-    norm_relu_backward,
-    norm_tanh_scale,
-    norm_tanh_backward,
-    norm_tanh_pool,
-    norm_tanh_backward,
-    affine_relu,
-    affine_tanh_scale,
-    affine_tanh_pool,
-)
+PLAIN = cast(cpu_kernels.Kernels, sys.modules[__name__])
+"""These functions, called as the methods of the compiled kernels are."""
 
 
 def compiled(dtype: torch.dtype) -> cpu_kernels.Kernels:
