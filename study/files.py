@@ -27,10 +27,7 @@ Kind = tuple[str, int]
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
     """Write a file under another name, then rename it; an old file stays whole until then.
 
-    Args:
-        path: The file.
-        content: Its text or bytes.
-        durable: Wait until the disk has it, so that a power cut does not leave it empty.
+    `durable` waits until the disk has it, so that a power cut does not leave it empty.
 
     Raises:
         DiskError: If it cannot be written; no half-written file stays behind.
@@ -56,12 +53,8 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
 def output_fault(path: Path, *, folder: bool = False, new: bool = False) -> str:
     """Return why an output cannot be written, or an empty string; leaves no trace.
 
-    A command asks before the work whose result is to go there.
-
-    Args:
-        path: The file, or the folder of several files.
-        folder: Whether it is a folder.
-        new: Whether there may be none yet, as it is never replaced.
+    A command asks before the work whose result is to go there, in a file or in a folder of
+    several; `new` says that it may not be there yet, as it is never replaced.
     """
     place = path if folder else path.parent
     try:

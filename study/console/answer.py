@@ -14,12 +14,7 @@ from study.wording import SYNTHETIC, listing, p_text, plural, score_text
 
 
 def answer(results: StudyResults, names: Mapping[str, str]) -> str:
-    """Return the answer to a study's question.
-
-    Args:
-        results: The study's results, as far as it has any.
-        names: Short names of arms.
-    """
+    """Return the answer to a study's question; `names` are short names of its arms."""
     study = results.study
     parts = ["this was a rehearsal: its scores mean nothing"] if study.space.rehearses else []
     parts += [SYNTHETIC] if study.plan.data_source == "synthetic" else []

@@ -103,10 +103,6 @@ class SeedEnsemble:
     def read(cls, content: bytes, plugins: Iterable[Path] = ()) -> SeedEnsemble:
         """Return the ensemble that `content` gave; nothing in it is executed.
 
-        Args:
-            content: Bytes of the file.
-            plugins: Files of plug-ins that its networks may be from.
-
         Raises:
             CheckpointError: If it is damaged, or of another version or other classes.
             PluginError: If a plug-in is missing, or cannot be used.

@@ -56,11 +56,9 @@ class ServedEnsemble:
     def predict(
         self, model_input: Mapping[str, NDArray[Any]], params: Mapping[str, Any] | None = None
     ) -> NDArray[np.float32]:
-        """Return the probabilities of N, S, V and F, [B, C].
+        """Return the probabilities of N, S, V and F, [B, C], of arrays [B, columns] by name.
 
-        Args:
-            model_input: Arrays [B, columns] by name; see `input_widths`.
-            params: Not used; MLflow gives it.
+        `input_widths` names them; `params` is not used, but MLflow gives it.
 
         Raises:
             DataError: If an input is missing or unknown, has another shape, is not finite, or a

@@ -31,11 +31,7 @@ def load(
 ) -> StudyResults:
     """Return the results of a study's trials: rows, comparison, floors and alarms.
 
-    Args:
-        study: The study as it was read.
-        say: Called with a message before each step.
-        comparing: Whether its arms are compared.
-        progress: Called with the progress of a comparison.
+    `say` is called with a message before each step, `progress` with that of a comparison.
 
     Raises:
         StudyStateError: If its storage, its space or its beats cannot be read.

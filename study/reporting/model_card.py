@@ -92,14 +92,7 @@ def evidence(beats: Beats, runs: ArmRuns, objective: str) -> Evidence:
 def model_card(
     ensemble: SeedEnsemble, found: Evidence, databases: Sequence[str], *, size: int
 ) -> str:
-    """Return the card as Markdown.
-
-    Args:
-        ensemble: The model.
-        found: What its arm's out-of-fold predictions say.
-        databases: Those trained on; those of the catalogue have a licence.
-        size: Of the model's file, bytes.
-    """
+    """Return the card as Markdown, of a file of `size` bytes trained on `databases`."""
     signal, about = ensemble.config.signal, ensemble.about
     template = ""
     if rules.uses_template(ensemble.config):

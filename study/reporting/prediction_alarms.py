@@ -45,12 +45,7 @@ _SAMPLED_BEATS = 500
 
 
 def study_alarms(study: Study, *, comparison: Comparison | None) -> list[Alarm]:
-    """Return a study's alarms, the most severe first.
-
-    Args:
-        study: A study whose beats were prepared.
-        comparison: What the comparison of its arms found, where they were compared.
-    """
+    """Return the alarms of a study whose beats were prepared, the most severe first."""
     configs = study.configs
     rows = [
         replace(row, params=rules.active_parameters(configs[row.number])) for row in study.rows

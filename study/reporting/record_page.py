@@ -21,14 +21,7 @@ _MEANINGS = ("normal", "supraventricular ectopic", "ventricular ectopic", "fusio
 def record_page(
     record: ClassifiedRecord, *, model: Sequence[str], notes: Sequence[str], strip: str
 ) -> str:
-    """Return the page as HTML.
-
-    Args:
-        record: The record and what was decided.
-        model: Lines on the model.
-        notes: What a reader must know of this record.
-        strip: File of the strip, beside the page.
-    """
+    """Return the page as HTML; `strip` is the file of the picture, beside the page."""
     decided = record.decided
     counts = [
         (f"{name}, {meaning}", f"{int((decided == c).sum()):,}", _share(record, c))

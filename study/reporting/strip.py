@@ -57,14 +57,9 @@ def busiest_start(record: ClassifiedRecord, length_s: float) -> float:
 def draw_strip(
     path: Path, record: ClassifiedRecord, *, start_s: float, length_s: float, title: str
 ) -> None:
-    """Draw a stretch of a record.
+    """Draw a stretch of a record, up to the record's end at most, into a PNG file.
 
-    Args:
-        path: The PNG file.
-        record: The record.
-        start_s: Where the stretch begins.
-        length_s: Its length; it stops at the record's end.
-        title: Two lines at most: record and lead, model.
+    `title` has two lines at most: record and lead, model.
 
     Raises:
         ValueError: If it begins outside the record, or has no length.

@@ -33,11 +33,6 @@ _ESCAPE = tuple("ejn")
 def bxb_table(plan: SealedPlan, result: Path, source: Source) -> Table:
     """Return the EC57 table of the result in a folder, with escape beats in S.
 
-    Args:
-        plan: The plan of the result.
-        result: Its folder.
-        source: Its records.
-
     Raises:
         StudyStateError: If the predictions cannot be read, or the records have other beats.
         DataError: If a record cannot be used.

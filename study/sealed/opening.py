@@ -244,13 +244,7 @@ def _evaluate(
 def beats_of(
     sets: Mapping[Cut, BeatSet], patients: Mapping[str, str], macro: tuple[str, ...] = CLASSES
 ) -> Beats:
-    """Return the beats of all cuts, with all records in fold 0.
-
-    Args:
-        sets: The test records, by cut.
-        patients: Patient of each record.
-        macro: Classes that the macro is the mean of.
-    """
+    """Return the beats of all cuts, with all records in fold 0."""
     beat_set = next(iter(sets.values()))
     names = beat_set.record_names
     return Beats(

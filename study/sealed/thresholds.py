@@ -68,12 +68,8 @@ def ensemble_of(log_probs: NDArray[np.floating]) -> NDArray[np.float64]:
 def stored_predictions(places: Places, arm: Arm, beats: BeatSet) -> NDArray[np.float32] | None:
     """Return a study's out-of-fold predictions of an arm, [S, N, C].
 
-    None where it has none, or only predictions of other beats.
-
-    Args:
-        places: Where the study's records are.
-        arm: The arm; the study must have exactly its configuration.
-        beats: The present beats of the records that train.
+    None where it has none of exactly its configuration, or only predictions of other beats than
+    these, the present beats of the records that train.
 
     Raises:
         StudyStateError: If its beats or these predictions are damaged.

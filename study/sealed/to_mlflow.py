@@ -57,12 +57,6 @@ def record_external(
 ) -> str:
     """Record a result on other records; return the name by which MLflow shows it.
 
-    Args:
-        experiment: Where to.
-        plan: The plan.
-        folder: Where the result is.
-        name: Name of the records.
-
     Raises:
         TrackingError: If the store cannot be used at all.
     """

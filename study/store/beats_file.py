@@ -51,13 +51,10 @@ _MEND = "bring it back from a copy; the study's own command with --resume writes
 
 
 def write_beats(path: Path, beats: BeatSet, folds: Folds, patient_of: Mapping[str, str]) -> None:
-    """Write a study's `beats.npz`.
+    """Write a study's `beats.npz`: labels and records, which are the same in all its beat sets.
 
-    Args:
-        path: The file.
-        beats: One of the study's beat sets: labels and records are the same in all.
-        folds: Its folds; a record that no fold validates on has fold -1.
-        patient_of: Patient of each record that shares its patient with another.
+    A record that no fold validates on has fold -1. `patient_of` has the records that share their
+    patient with another.
     """
     fold_of = [
         {name: fold for fold, names in enumerate(part) for name in names}

@@ -63,9 +63,7 @@ class Fault:
 def faults(study: Study, *, deep: bool = True) -> list[Fault]:
     """Return what is wrong with a study's storage and files, in the order of its mends.
 
-    Args:
-        study: The study as it was read.
-        deep: Whether results are read and verified; a start only checks that they exist.
+    `deep` also reads and verifies results; a start only checks that they exist.
     """
     claims = other_claim(study.files, study.study_id)
     if study.unreadable:

@@ -41,9 +41,7 @@ def study_folder(workspace: Path, name: str) -> Path:
 def leftovers(folder: Path, trials: str) -> list[Path]:
     """Return the files that a killed process left half written; nothing reads them.
 
-    Args:
-        folder: The study's folder.
-        trials: Where its trials' files are; an object store has no half files.
+    `trials` is where the trials' files are; an object store has no half files.
     """
     roots = {folder, *([] if "://" in trials else [Path(trials)])}
     return sorted({path for root in roots for path in root.rglob("*.part")})

@@ -50,12 +50,9 @@ class Epoch:
 
 
 def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
-    """Return a configuration's epochs by number.
+    """Return a configuration's epochs by number, from its attempts' attributes, first to last.
 
     Where an epoch ran again, after a loss of its worker or driver, its first report counts.
-
-    Args:
-        attempts: The attributes of its attempts, first to last.
     """
     epochs: dict[int, Epoch] = {}
     for attrs in attempts:

@@ -48,11 +48,7 @@ def tracker_faults(study: Study, experiment: Experiment) -> list[Fault]:
 
 
 class _Mends:
-    """The mends of MLflow.
-
-    Args:
-        experiment: Where the study's runs are.
-    """
+    """The mends of MLflow."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment

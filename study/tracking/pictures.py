@@ -51,9 +51,7 @@ def precision_recall(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return recall [P] and precision [P] at every distinct score, highest first.
 
-    Args:
-        positive: [N] whether a beat is of the class, true for at least one.
-        score: [N] its score for the class.
+    `positive` [N] says whether a beat is of the class, and is true for at least one.
     """
     order = np.argsort(-score, kind="stable")
     true_positive = np.cumsum(positive[order])

@@ -49,9 +49,7 @@ def _view_key(study: str) -> str:
 def view_tag(study: str, stage: str = "validation") -> tuple[str, str]:
     """Return name and value of the experiment tag that holds a study's view.
 
-    Args:
-        study: Name of the study.
-        stage: Value of the runs' tag `stage`: a test has metrics of its own.
+    `stage` is that of the runs it shows: a test has metrics of its own.
     """
     # Pruned and screened trials have scores of fewer epochs: they stay out.
     terms = [

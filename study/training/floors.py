@@ -65,11 +65,7 @@ Predictor = Callable[[Float], Float]
 
 
 def features(name: str, beats: BeatSet) -> Float:
-    """Return the features of all beats for a floor of `FLOORS`, [N, F].
-
-    Args:
-        name: The floor.
-        beats: Cut as `FLOOR_CUT` says.
+    """Return the features of all beats, cut as `FLOOR_CUT` says, for a floor of `FLOORS`, [N, F].
 
     Raises:
         DataError: If they are cut in another way.
@@ -185,10 +181,7 @@ FITS: dict[str, Callable[[Float, NDArray[np.int64], Float], Predictor]] = {
 def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     """Return log-probabilities [P, N, C] of every beat from the folds that train without it.
 
-    Args:
-        name: A floor of `FLOORS`.
-        beats: Cut as `FLOOR_CUT` says.
-        folds: Those of the trials. A beat in no validation fold is NaN.
+    They are NaN for a beat in no validation fold. Beats are cut as `FLOOR_CUT` says.
 
     Raises:
         DivergedError: If a fit does not converge.
@@ -209,9 +202,7 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
 def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]]:
     """Fit a floor on a whole data set; return a predictor of log-probabilities [1, M, C].
 
-    Args:
-        name: A floor of `FLOORS`.
-        training: All beats to train on, cut as `FLOOR_CUT` says, like the beats to predict.
+    Beats to train on and to predict are cut as `FLOOR_CUT` says.
 
     Raises:
         DivergedError: If the fit does not converge.

@@ -287,10 +287,7 @@ class Conductor:
     def failed(self, key: str, cause: str, *, faulty: bool = False) -> None:
         """Close a trial whose worker was lost more often than retries are allowed.
 
-        Args:
-            key: The trial.
-            cause: Why.
-            faulty: Whether the machine is at fault: then the trial stays owed and the study ends.
+        Where the machine is at fault (`faulty`), the trial stays owed and the study ends.
         """
         if faulty:
             self.fault = self.fault or cause

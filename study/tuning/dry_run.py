@@ -104,14 +104,7 @@ def broken_routes(space: Space) -> Iterator[str]:
 def plan_lines(
     setup: Setup, concurrency: int, existing: Study | None = None, *, run_branches: bool
 ) -> Iterator[str]:
-    """Yield a description of what a study would do, line by line.
-
-    Args:
-        setup: The study.
-        concurrency: How many trials would run at once.
-        existing: The study of that name, if there is one already.
-        run_branches: Whether each branch is run once.
-    """
+    """Yield a description of what a study would do, line by line."""
     plan, space = setup.plan, setup.space
     built = list(build_branches(setup, run=run_branches))
     arms = len({branch.arm for branch in built})

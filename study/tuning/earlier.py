@@ -23,11 +23,7 @@ def informed(
 ) -> tuple[Setup, list[FrozenTrial]]:
     """Return a search that starts from a study, and that study's trials if it lacks them yet.
 
-    Args:
-        setup: The search.
-        name: The study that it starts from; None for none.
-        existing: The search as earlier starts left it.
-        workspace: Where both are.
+    `name` is that study's, or None; `existing` is the search as earlier starts left it.
 
     Raises:
         UsageError: If there is no such study, or its trials tell the sampler nothing.

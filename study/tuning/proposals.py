@@ -82,9 +82,6 @@ class Proposals:
         """Return each arm's best screened configuration not yet settled in full, best first.
 
         Of equally good configurations, the first counts.
-
-        Args:
-            settled: Every settled configuration.
         """
         pairs = list(settled)
         best = best_screened(row for row, _ in pairs).values()

@@ -97,12 +97,7 @@ def open_ledger(setup: Setup, places: Places, before: Before | None) -> Ledger:
 
 
 def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> Summary:
-    """Run a study's remaining trials.
-
-    Args:
-        setup: The study.
-        options: How it runs.
-        experiment: Where MLflow mirrors it; None with `--no-track`.
+    """Run a study's remaining trials; with `--no-track` there is no experiment.
 
     Raises:
         StudyStateError: If the folder's study does not allow this start, or its Optuna storage

@@ -43,15 +43,9 @@ def template_means(
     templates: Windows,
     label: NDArray[np.int64],
 ) -> TemplateMeans:
-    """Return the means of a beat set that has a template.
+    """Return the means of a beat set that has a template, and of one of its records.
 
-    Args:
-        cut: Its cut, in words.
-        beats: The beats of all records.
-        record: Name of the record that is drawn.
-        windows: [n, T] mean-free windows of the record's beats.
-        templates: [n, T] their templates.
-        label: [n] their classes.
+    That has mean-free `windows` [n, T], their `templates` [n, T] and `label` [n].
     """
     assert beats.reference is not None
     deviation = beats.reference.deviation
