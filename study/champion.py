@@ -114,7 +114,7 @@ def _make(args: argparse.Namespace) -> int:
     content = ensemble.content()
     write_whole(output, content)
     card = output.with_suffix(".md")
-    write_whole(card, model_card(ensemble, found, source.databases, size=len(content)))
+    write_whole(card, model_card(ensemble, found, study.plan.databases, size=len(content)))
     for file, text in copies.items():
         write_whole(file, text)
     beside = "".join(f"; plug-in: {file}" for file in copies)

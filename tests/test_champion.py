@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_an_arm_becomes_a_calibrated_model_with_a_card(workspace: Path) -> None:
     card = (workspace / "sum.md").read_text()
     for text in ("**It is no diagnosis.**", "Out of fold, on 6 patients", "2 seeds", "## Limits"):
         assert text in card, text
+    assert "the leads and sampling rates of these records alone" in card
+    assert not re.search("MIT-BIH|DS2|derived from", card), "it was trained on other records"
     assert "trained 1 of 1 epoch, 0 s left" in ended.err
 
 

@@ -8,7 +8,7 @@ Shapes: S seeds, N beats, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,24 +25,22 @@ from study.statistics.comparison import compare
 from study.statistics.findings import ArmResult, ClassFacts, label_of
 from study.statistics.predictions import ArmRuns, Beats
 from study.training.metrics import confusion_matrix, precision, sensitivity
-from study.wording import plural, score_text
+from study.wording import SYNTHETIC_MODEL, listing, plural, score_text
 
 _LIMITS = (
     "No diagnosis: it is a research tool, no medical device, and was tried in no patient's care.",
     "The intervals above say how much other patients to score would change the figures; other "
     "patients to train on would change them too.",
-    "Its arm and settings were chosen by scores on these same patients, so that the figures are "
-    "somewhat too good.",
+    "An arm that was chosen by its scores on these same patients has figures that are somewhat "
+    "too good.",
     "It takes R peaks as given. A detector's misses and extra peaks change the RR intervals of "
     "the neighbours too, and cost more than the figures say.",
-    "Paced patients are not in its records, nor were beats of class Q learnt: it calls such beats "
-    "N, S, V or F.",
+    "Beats of class Q, paced ones among them, were not learnt: it calls such beats N, S, V or F.",
     "S is any supraventricular ectopic beat. In atrial fibrillation every interval is early or "
     "late, and rhythm does not tell S from N.",
     "Classes with few effective patients in the table rest on these: do not rely on them.",
-    "These networks were not scored on MIT-BIH's sealed DS2; docs/results.md says which arms "
-    "were.",
 )
+"""Limits of every model, whatever it was trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,16 +90,22 @@ def evidence(beats: Beats, runs: ArmRuns, objective: str) -> Evidence:
 def model_card(
     ensemble: SeedEnsemble, found: Evidence, databases: Sequence[str], *, size: int
 ) -> str:
-    """Return the card as Markdown, of a file of `size` bytes trained on `databases`."""
+    """Return the card as Markdown, of a file of `size` bytes trained on `databases`, if any."""
     signal, about = ensemble.config.signal, ensemble.about
     template = ""
     if rules.uses_template(ensemble.config):
         template = f" The patient's usual beat is {template_text(signal.template)}."
     parameters = sum(p.numel() for p in ensemble.models[0].parameters())
     settings = ", ".join(f"{k} {v}" for k, v in rules.active_parameters(ensemble.config).items())
-    known = [CATALOGUE[name] for name in databases if name in CATALOGUE]
+    known = [CATALOGUE[name] for name in databases]
+    limits = [*_LIMITS, *(limit for database in known for limit in _limits_of(database))]
     if about[Tag.DATA_SOURCE] == "synthetic":
-        known = []
+        limits.insert(0, f"It was {SYNTHETIC_MODEL}.")
+    elif not known:
+        limits.append(
+            "It has seen the leads and sampling rates of these records alone. Others are read and "
+            "resampled, and untried."
+        )
     return "\n".join(
         [
             f"# Model card: {rules.arm(ensemble.config)}",
@@ -126,20 +130,27 @@ def model_card(
             f"Trained on {about['trained_on']}.",
             "",
             *(_licence(database) for database in known),
-            *([] if known else [f"Data: {about[Tag.DATA_SOURCE]}."]),
-            "",
             *_figures(found),
             "",
             "## Limits",
             "",
-            *(f"- {limit}" for limit in _LIMITS),
-            *(
-                f"- Of {database.title} it has seen lead {database.leads[0]} at "
-                f"{database.sampling_rate_hz:g} Hz. Others are read and resampled, and untried."
-                for database in known
-            ),
+            *(f"- {limit}" for limit in limits),
             "",
         ]
+    )
+
+
+def _limits_of(database: Database) -> Iterator[str]:
+    """Yield the limits of a model that was trained on a database."""
+    if database.has_split:
+        yield (
+            f"These networks were not scored on the sealed {database.names[1]}; docs/results.md "
+            "says which arms were."
+        )
+    yield (
+        f"Of the {database.title} it has seen one lead of each record at "
+        f"{database.sampling_rate_hz:g} Hz, the first that is there of "
+        f"{listing(database.leads)}. Others are read and resampled, and untried."
     )
 
 
