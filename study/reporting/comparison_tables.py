@@ -20,6 +20,7 @@ from study.statistics.findings import (
     label_of,
     metric_name,
     parts_of,
+    score_name,
 )
 from study.wording import listing, plural, score_text
 
@@ -154,7 +155,7 @@ def contrasts_table(comparison: Comparison) -> Table | None:
             Column("adjusted p", Kind.P),
             *(
                 Column(
-                    f"{MEASURE_NAMES[measure]} {label_of(quantity)}",
+                    score_name(measure, quantity),
                     Kind.INTERVAL,
                     signed=True,
                     detail=quantity not in ("S", "V"),
@@ -189,9 +190,7 @@ def _disagreeing(pairs: Sequence[Contrast], objective: str) -> list[str]:
     names = [
         pair_name(pair)
         for pair in pairs
-        if math.isfinite(pair.p)
-        and (pair.p < LEVEL)
-        != (pair.estimates[objective].low > 0 or pair.estimates[objective].high < 0)
+        if math.isfinite(pair.p) and (pair.p < LEVEL) != pair.estimates[objective].clear
     ]
     if not names:
         return []
@@ -222,10 +221,7 @@ def floor_table(comparison: Comparison) -> Table | None:
         reading="Below 0 or across it, nothing is shown that needs a network. It is not a test.",
         columns=[
             Column("arm - floor", Kind.NAME),
-            *(
-                Column(f"{MEASURE_NAMES[measure]} {label_of(q)}", Kind.INTERVAL, signed=True)
-                for q in quantities
-            ),
+            *(Column(score_name(measure, q), Kind.INTERVAL, signed=True) for q in quantities),
         ],
         rows=[
             [pair.first, *(pair.estimates[q] for q in quantities)]

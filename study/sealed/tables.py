@@ -22,6 +22,7 @@ from study.statistics.findings import (
     Comparison,
     label_of,
     reversed_estimate,
+    score_name,
 )
 from study.wording import UNDEFINED
 
@@ -171,7 +172,7 @@ def _contrasts(findings: Findings, metric: str) -> Table:
             cells = [reversed_estimate(estimate) for estimate in cells]
         tests: list[Value] = [pair.p, pair.p_adjusted] if pair.primary else ["", ""]
         rows.append([f"{first} - {second}", cells[0], *tests, *cells[1:]])
-    name = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
+    name = score_name(measure, quantity)
     reading = (
         f"p of {name} by {comparison.permutations:,} swaps of whole records, and adjusted for all "
         f"{len(declared)} that the plan declares (min-P); the others have intervals only."
@@ -250,7 +251,7 @@ def _without(arms: Sequence[ArmScores], left_out: Sequence[Exclusion]) -> Table:
         columns=[
             _ARM,
             Column("records", Kind.TEXT),
-            *(Column(f"{MEASURE_NAMES[m]} {label_of(of)}") for m, of in columns),
+            *(Column(score_name(m, of)) for m, of in columns),
         ],
         rows=rows,
     )

@@ -35,7 +35,11 @@ def label_of(quantity: str) -> str:
 
 def metric_name(metric: str) -> str:
     """Return how tables call a metric: `val_auprc_sv` is AUPRC S+V."""
-    measure, quantity = parts_of(metric)
+    return score_name(*parts_of(metric))
+
+
+def score_name(measure: str, quantity: str) -> str:
+    """Return how tables call the score of a measure and a quantity: AUPRC S+V."""
     return f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
 
 
@@ -55,6 +59,11 @@ class Estimate:
     # Why there is no interval, or what is wrong with this one; empty if nothing is
     remark: str = ""
     bias: float = math.nan  # mean of the resamples minus the value; NaN where there is no interval
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval of a difference lies to one side of 0."""
+        return self.low > 0 or self.high < 0
 
 
 def reversed_estimate(difference: Estimate) -> Estimate:
@@ -125,8 +134,7 @@ class Contrast:
         """Return whether a difference is shown: by its adjusted p or, untested, its interval."""
         if math.isfinite(self.p_adjusted):
             return self.p_adjusted < LEVEL
-        difference = self.estimates[quantity]
-        return difference.low > 0 or difference.high < 0
+        return self.estimates[quantity].clear
 
 
 def reversed_contrast(contrast: Contrast) -> Contrast:

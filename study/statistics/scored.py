@@ -25,7 +25,6 @@ from study.statistics.estimates import (
     with_means,
 )
 from study.statistics.findings import (
-    MEASURE_NAMES,
     QUANTITIES,
     ArmResult,
     Choice,
@@ -35,8 +34,8 @@ from study.statistics.findings import (
     NonInferiority,
     RecordRow,
     classes_in,
-    label_of,
     parts_of,
+    score_name,
 )
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.resampling import SeedShares, WeightedScores, draw_patients
@@ -120,6 +119,11 @@ class ScoredArms:
     def objective(self) -> Float:
         """The objective of each arm, [A]."""
         return self._of(self.values)
+
+    @property
+    def _fault(self) -> str:
+        """Why the objective is not estimable; empty if it is."""
+        return not_estimable(self.quantity, self.facts, self.beats.macro)
 
     def _of(self, values: Float) -> Float:
         return np.asarray(values[..., QUANTITIES.index(self.quantity)])
@@ -276,7 +280,7 @@ class ScoredArms:
         progress: Callable[[str], None] | None,
     ) -> SwapTest | None:
         """Test the primary contrasts; None where the objective is not estimable."""
-        if not contrasts or not_estimable(self.quantity, self.facts, self.beats.macro):
+        if not contrasts or self._fault:
             return None
         swaps = draw_swaps(self.beats, permutations, np.random.default_rng([seed, 1]))
         indices = [(self._index(first), self._index(second)) for first, second in contrasts]
@@ -334,19 +338,16 @@ class ScoredArms:
         return choose(
             [self.arms[index] for index in chosen],
             self.objective[chosen],
-            np.full_like(resampled, np.nan)
-            if not_estimable(self.quantity, self.facts, self.beats.macro)
-            else resampled,
+            np.full_like(resampled, np.nan) if self._fault else resampled,
             self._of(self.in_bag)[chosen],
             self._of(self.out_of_bag)[chosen],
         )
 
     def notes(self) -> Iterator[str]:
         """Yield what limits the intervals and tests of these arms."""
-        reason = not_estimable(self.quantity, self.facts, self.beats.macro)
-        if reason:
-            name = f"{MEASURE_NAMES[self.measure]} {label_of(self.quantity)}"
-            yield f"{name} is {reason}: nothing is tested"
+        if self._fault:
+            name = score_name(self.measure, self.quantity)
+            yield f"{name} is {self._fault}: nothing is tested"
         if len(np.unique(self.arms[0].seed)) == 1:
             yield "one seed: intervals and p leave out what another seed would change"
         patients = np.asarray(self.beats.patient_of_record)

@@ -12,14 +12,13 @@ from study.reporting.page.svg import WIDTH, Whisker, element, row_label, whisker
 from study.reporting.results import StudyResults
 from study.reporting.table import interval_text
 from study.statistics.findings import (
-    MEASURE_NAMES,
     Comparison,
     Contrast,
     Estimate,
-    label_of,
     metric_name,
     parts_of,
     reversed_estimate,
+    score_name,
 )
 from study.wording import score_text, short_names
 
@@ -70,7 +69,7 @@ def forest(comparison: Comparison, pairs: Sequence[Contrast]) -> Figure:
         ),
         panels=[
             whiskers(
-                f"{MEASURE_NAMES[measure]} {label_of(quantity)}",
+                score_name(measure, quantity),
                 [
                     (name, [Whisker.of(pair.estimates[quantity], name, signed=True)])
                     for pair in pairs
@@ -133,8 +132,7 @@ def matrix(comparison: Comparison) -> Figure:
 
 def matrix_cell(estimate: Estimate, x: float, y: float, largest: float, tip: str) -> str:
     """Return a cell: darker for larger differences, bold where the interval excludes 0."""
-    clear = estimate.low > 0 or estimate.high < 0
-    weight = ' class="clear"' if clear else ""
+    weight = ' class="clear"' if estimate.clear else ""
     return (
         f'<rect class="cell {"cool" if estimate.value > 0 else "warm"}" x="{x}" y="{y}" '
         f'width="{_SIZE}" height="{_SIZE}" '

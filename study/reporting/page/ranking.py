@@ -33,8 +33,8 @@ from study.statistics.findings import (
     MEASURE_NAMES,
     ArmResult,
     Comparison,
-    label_of,
     parts_of,
+    score_name,
 )
 from study.store.floors import highest_floor
 from study.wording import score_text, short_names
@@ -210,7 +210,7 @@ def _drawing(
         name = metric(measure, quantity)
         highest = highest_floor(results.floors, name)
         floor = highest.metrics[name] if highest else math.nan
-        title = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
+        title = score_name(measure, quantity)
         parts.append(
             _panel(comparison.arms, quantity, title, (left, left + width), bottom, floor, controls)
         )

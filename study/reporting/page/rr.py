@@ -13,10 +13,10 @@ from study.reporting.results import StudyResults
 from study.reporting.table import Column, Kind, Table, Value
 from study.reporting.trial_tables import arms_in_order, mean_metric
 from study.statistics.findings import (
-    MEASURE_NAMES,
     label_of,
     parts_of,
     reversed_estimate,
+    score_name,
 )
 from study.statistics.rr_use import NO_RELIANCE
 from study.wording import score_text
@@ -49,7 +49,7 @@ def _factor_table(results: StudyResults) -> Table:
     quantities = list(dict.fromkeys((objective, *RELIANCE_CLASSES)))
     words = ("late RR", "window", "fusion")
     columns = [Column("entry of RR", Kind.NAME), *(Column(word, Kind.TEXT) for word in words)]
-    columns += [Column(f"{MEASURE_NAMES[measure]} {label_of(of)}") for of in quantities]
+    columns += [Column(score_name(measure, of)) for of in quantities]
     real = {arm: facts for arm, facts in results.arms.items() if facts.real}
     has_placebo = not results.searches and any(facts.placebo for facts in real.values())
     if has_placebo:
