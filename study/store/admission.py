@@ -18,6 +18,7 @@ from study.store.optuna_storage import read_optuna
 from study.store.plan import GROWS, StudyPlan
 from study.store.study import Places, Study
 from study.store.trials import EXHAUSTED, PLACE, PLAN
+from study.wording import first_few
 
 _logger = logging.getLogger(__name__)
 
@@ -152,11 +153,10 @@ def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
     ]
     lost += [fault.found for fault in faults if fault.kind == "no results at all"]
     if lost:
-        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
         _logger.warning(
             "results are missing (%s); `--status %s` says more, and after `--repair %s` these "
             "trials are run again",
-            *(", ".join(lost[:SHOWN]) + more, study.name, study.name),
+            *(first_few(lost, SHOWN), study.name, study.name),
         )
 
 

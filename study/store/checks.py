@@ -25,6 +25,7 @@ from study.store.history import METRICS
 from study.store.plan import GROWS, StudyPlan
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
 from study.store.trials import PLAN, trials_csv
+from study.wording import first_few
 
 if TYPE_CHECKING:
     from study.store.ledger import Ledger
@@ -268,9 +269,8 @@ def _delete(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
 
 
 def _say_deleted(faults: Sequence[Fault]) -> str:
-    names = [f"{f.target} of trial {f.trial}" if f.digest else f.target for f in faults[:SHOWN]]
-    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return f"delete {', '.join(names)}{more}"
+    names = (f"{f.target} of trial {f.trial}" if f.digest else f.target for f in faults)
+    return f"delete {first_few(names, SHOWN)}"
 
 
 _DELETE = Mend(says=_say_deleted, do=_delete, at_start=True)

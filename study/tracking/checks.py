@@ -24,6 +24,7 @@ from study.tracking.mlflow_runs import (
 )
 from study.tracking.mlflow_store import explained
 from study.tracking.run_facts import FLOOR, RUNNING, STUDY, TRIAL, Key, RunFacts, ShownStudy
+from study.wording import first_few
 
 if TYPE_CHECKING:
     from study.store.ledger import Ledger
@@ -141,12 +142,10 @@ class _Comparison:
             yield self._wrong(facts, finding, run, only_there)
         different = difference(facts, first)
         if different.twice or different.other_points:
-            how = f"twice: {_some(different.twice)}"
-            if not different.twice:
-                how = f"with other values: {_some(different.other_points)}"
-            yield self._wrong(
-                facts, f"MLflow has metrics of {subject} {how}", first, points.keys()
-            )
+            how = "twice" if different.twice else "with other values"
+            which = _some(different.twice or different.other_points)
+            finding = f"MLflow has metrics of {subject} {how}: {which}"
+            yield self._wrong(facts, finding, first, points.keys())
             return
         if not self._held:
             for lack in _lacks(facts, first, different):
@@ -209,6 +208,4 @@ def _lacks(facts: RunFacts, run: MlflowRun, different: Difference) -> Iterator[s
 def _some(points: Iterable[tuple[str, int]]) -> str:
     # Metrics without a group, such as the objective, come first.
     ordered = sorted(points, key=lambda point: ("/" in point[0], point))
-    names = [f"{name} of epoch {epoch}" for name, epoch in ordered]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return first_few(f"{name} of epoch {epoch}" for name, epoch in ordered)

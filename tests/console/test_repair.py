@@ -137,7 +137,7 @@ TOGETHER: list[Injected] = [
         (make_a_blank_second_run_of_the_study, "MLflow has a second run of the study, ", ""),
     ],
     [
-        (LOSE_AN_EPOCH, "has no val_auprc_sv of epoch 2, training/val_loss of epoch 2", "l"),
+        (LOSE_AN_EPOCH, "has no val_auprc_sv of epoch 2 and training/val_loss of epoch 2", "l"),
         (told("delete_tag", 1, Tag.ARM), "its MLflow run lacks the study's arm", ""),
         (LOSE_A_PARAMETER, "its MLflow run has no parameter fusion", ""),
         (running(NAME), f"MLflow's run of the study {RUNNING} stopped", ""),
