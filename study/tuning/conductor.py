@@ -299,12 +299,10 @@ class Conductor:
                 self._begin(live)
             self._close(key, Outcome.FAILED, self._hang(live) or cause, {})
 
-    def stop(self, cause: str) -> int:
-        """Record all running trials as stopped: they stay owed. Return their number."""
-        keys = list(self._live)
-        for key in keys:
+    def stop(self, cause: str) -> None:
+        """Record all running trials as stopped: they stay owed."""
+        for key in list(self._live):
             self._close(key, Outcome.STOPPED, cause, {})
-        return len(keys)
 
     def _close(
         self,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import ray
 from ray import tune
@@ -42,6 +42,7 @@ NODES_EVERY_S = 2.0
 _DISK_ERROR = f"{DiskError.__module__}.{DiskError.__qualname__}: "
 
 _Answer = TypeVar("_Answer")
+_P = ParamSpec("_P")
 
 
 @dataclass(slots=True)
@@ -179,11 +180,20 @@ class Guarded:
                 self.error = error
         return otherwise
 
-    def about(self, trial_id: str, question: Callable[[Conductor], _Answer]) -> _Answer | None:
+    def about(
+        self,
+        trial_id: str,
+        question: Callable[Concatenate[Conductor, str, _P], _Answer],
+        *args: _P.args,
+        **options: _P.kwargs,
+    ) -> _Answer | None:
         """Ask about a running trial; None for a trial that was recorded as stopped."""
-        return self.ask(
-            lambda conductor: question(conductor) if conductor.runs(trial_id) else None, None
-        )
+
+        def answered(conductor: Conductor) -> _Answer | None:
+            runs = conductor.runs(trial_id)
+            return question(conductor, trial_id, *args, **options) if runs else None
+
+        return self.ask(answered, None)
 
 
 class _Unsaved:
@@ -249,23 +259,17 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._guarded.about(trial.trial_id, lambda conductor: conductor.started(trial.trial_id))
+        self._guarded.about(trial.trial_id, Conductor.started)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._guarded.about(
-            trial.trial_id,
-            lambda conductor: conductor.completed(trial.trial_id, trial.last_result),
-        )
+        self._guarded.about(trial.trial_id, Conductor.completed, trial.last_result)
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        cause = LostWorker.of(trial).text()
-        self._guarded.about(
-            trial.trial_id, lambda conductor: conductor.lost(trial.trial_id, cause)
-        )
+        self._guarded.about(trial.trial_id, Conductor.lost, LostWorker.of(trial).text())
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -273,10 +277,7 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
         # Where Ray itself has ended, the trial is not at fault.
         loss, gone = LostWorker.of(trial), ray_fault()
         cause, faulty = gone or loss.text(trial.num_failures), bool(gone) or loss.faulty
-        self._guarded.about(
-            trial.trial_id,
-            lambda conductor: conductor.failed(trial.trial_id, cause, faulty=faulty),
-        )
+        self._guarded.about(trial.trial_id, Conductor.failed, cause, faulty=faulty)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         hung: set[str] = self._guarded.ask(lambda conductor: conductor.hung(), set())
@@ -301,10 +302,8 @@ class Stops(_Unsaved, Stopper):  # type: ignore[misc]
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record a result; return whether its trial ends, or was already recorded as stopped."""
-        goes_on = self._guarded.about(
-            trial_id, lambda conductor: not conductor.reported(trial_id, result)
-        )
-        return not goes_on
+        ends = self._guarded.about(trial_id, Conductor.reported, result)
+        return ends is None or ends
 
     def stop_all(self) -> bool:
         return self._guarded.ask(self._stops, True)
