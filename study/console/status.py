@@ -227,14 +227,14 @@ def _continuation(study: Study, digest: str) -> str:
     """Say from where an owed trial continues, or why it starts again."""
     from study.addresses import redact, shown
     from study.errors import CheckpointError
-    from study.store.trial_files import CHECKPOINT, checkpoint_epoch
+    from study.store.trial_files import CHECKPOINT, unpack_checkpoint
 
     files = study.files.folder(digest)
     try:
         content = files.read(CHECKPOINT)
         if content is None:
             return "starts again: it has no checkpoint"
-        return f"goes on after epoch {checkpoint_epoch(content)}"
+        return f"goes on after epoch {unpack_checkpoint(content)[0]}"
     except CheckpointError as error:
         return f"starts again: {error}"
     except OSError as error:

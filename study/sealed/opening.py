@@ -80,7 +80,7 @@ def open_test_set(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
         "files": records.test_digest,
     }
     same = ("plan_hash", "code", "models", "files")
-    earlier = [opening for opening in log.read() if opening.content.get("plan_hash") == plan.hash]
+    earlier = log.of_plan(plan.hash)
     remark = ""
     if earlier and not folder.has_result(earlier[-1]):
         last = earlier[-1]

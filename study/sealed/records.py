@@ -74,6 +74,7 @@ class Asked:
     test_set: str = "DS2"  # name of the test set
     data_dirs: Sequence[str | Path] = ()  # folders of databases, as `--data-dir` gives them
     own: tuple[Path, Path] | None = None  # folder of one's own records, and their split file
+    synthetic: bool = False  # whether synthetic records of the same names stand in
     workspace: Path = field(default_factory=Path.cwd)
 
 
@@ -104,31 +105,18 @@ def _database_of(test_set: str) -> tuple[Database, bool] | None:
 def find_records(asked: Asked) -> Records:
     """Find what trains and the test set, every file verified or hashed.
 
-    Without given folders, files missing in the workspace's own are downloaded.
+    Without given folders, files missing in the workspace's own are downloaded. For a rehearsal a
+    given folder must hold synthetic records under the same names: all of DS2 if that is the test
+    set, and some of the others. Without one, missing ones are written into `data/rehearsal`.
 
     Raises:
-        UsageError: If options do not name the records, or what trains and what tests share some.
+        UsageError: If options do not name the records, what trains and what tests share some, or
+            the folder of a rehearsal does not hold synthetic records, or has a published file.
         DataError: If a file is missing or not the published one, or a folder holds synthetic
-            records.
+            records and it is no rehearsal.
         DownloadError: If a download broke off.
     """
-    return _records(asked, _Finder(asked))
-
-
-def synthetic_records(asked: Asked) -> Records:
-    """Find or write synthetic records under the same names.
-
-    A given folder must hold all records of DS2 if that is the test set, and some of the others.
-    Without one, missing records are written into the workspace's `data/rehearsal`.
-
-    Raises:
-        UsageError: If a folder given does not hold synthetic records, or has a published file.
-        MissingDataError: If it lacks files.
-    """
-    return _records(asked, _SyntheticFinder(asked))
-
-
-def _records(asked: Asked, finder: _Finder) -> Records:
+    finder = _SyntheticFinder(asked) if asked.synthetic else _Finder(asked)
     developments = {name: finder.development(name) for name in asked.developments}
     records = Records(developments=developments, test=finder.test())
     for name, source in developments.items():

@@ -82,12 +82,12 @@ class EvaluationFolder:
 
     def last_result(self, log: OpeningsLog, plan: SealedPlan) -> Opening | None:
         """Return the last opening of the plan that left a result."""
-        ended = [opening for opening in _openings(log, plan) if self.has_result(opening)]
+        ended = [opening for opening in log.of_plan(plan.hash) if self.has_result(opening)]
         return ended[-1] if ended else None
 
     def last_opening(self, log: OpeningsLog, plan: SealedPlan) -> Opening | None:
         """Return the last opening of the plan that left a result, else its last."""
-        openings = _openings(log, plan)
+        openings = log.of_plan(plan.hash)
         return self.last_result(log, plan) or (openings[-1] if openings else None)
 
     def stored_external(self, name: str) -> Mapping[str, str]:
@@ -218,7 +218,3 @@ def keep(
     folder.write(f"{subfolder}/{PER_RECORD}", rows_csv(rows))
     folder.write(f"{subfolder}/{TABLES}", result_text(findings) + "\n")
     folder.write_json(f"{subfolder}/{RESULT}", result)
-
-
-def _openings(log: OpeningsLog, plan: SealedPlan) -> list[Opening]:
-    return [opening for opening in log.read() if opening.content.get("plan_hash") == plan.hash]

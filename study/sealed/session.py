@@ -13,7 +13,7 @@ from study.data.source import Source
 from study.errors import StudyStateError, TrackingError
 from study.sealed.bxb import bxb_table
 from study.sealed.plan import SealedPlan
-from study.sealed.records import Asked, Records, canonical, find_records, synthetic_records
+from study.sealed.records import Asked, Records, canonical, find_records
 from study.sealed.result import TABLES, EvaluationFolder, openings_log
 from study.sealed.to_mlflow import record_opening
 from study.sealed.training import RunStudy, Training, set_up_training
@@ -67,9 +67,10 @@ class Session:
             test_set=self.test_set,
             data_dirs=args.data_dir,
             own=own,
+            synthetic=args.synthetic,
             workspace=self.workspace,
         )
-        return (synthetic_records if args.synthetic else find_records)(asked)
+        return find_records(asked)
 
     def training(self) -> Training:
         """Find the records and set up training, without writing anything."""

@@ -17,6 +17,7 @@ import os
 import socket
 import statistics
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from study.errors import StudyStateError
+from study.wording import plural
 
 DS2 = "DS2"
 """The test set of MIT-BIH, which a plan is for unless another is named."""
@@ -90,6 +92,10 @@ class OpeningsLog:
         """
         return _parsed(self._lines())
 
+    def of_plan(self, plan_hash: str) -> list[Opening]:
+        """Return the openings by a plan, oldest first; errors as in `read`."""
+        return [one for one in self.read() if one.content.get("plan_hash") == plan_hash]
+
     def append(self, content: Mapping[str, Any]) -> Opening:
         """Record an opening, with time, host and user; it is on disk when this returns.
 
@@ -119,17 +125,12 @@ class OpeningsLog:
     def sentence(self) -> str:
         """Say how often the test set was opened, for which plans; then each fault in a line."""
         openings = self.read()
-        plans: dict[str, int] = {}
-        for opening in openings:
-            plans[opening.plan] = plans.get(opening.plan, 0) + 1
+        plans = Counter(opening.plan for opening in openings)
         names = ", ".join(plan if n == 1 else f"{plan} x {n}" for plan, n in plans.items())
-        times = f"{len(openings)} time{'' if len(openings) == 1 else 's'}"
         which = f", for {'this plan' if len(plans) == 1 else 'these plans'}: {names}"
-        lines = [
-            f"{self.words} has been opened {times} in this workspace{which if plans else ''}."
-        ]
-        lines += [f"warning: {opening.fault}" for opening in openings if opening.fault]
-        return "\n".join(lines)
+        often = f"{plural(len(openings), 'time')} in this workspace{which if plans else ''}"
+        faults = [f"warning: {opening.fault}" for opening in openings if opening.fault]
+        return "\n".join([f"{self.words} has been opened {often}.", *faults])
 
     def _lines(self) -> list[tuple[bytes, str]]:
         try:

@@ -70,26 +70,13 @@ def pack_checkpoint(epoch: int, state: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def checkpoint_epoch(content: bytes) -> int:
-    """Return the epoch after which a trial continues from this checkpoint.
+def unpack_checkpoint(content: bytes) -> tuple[int, bytes]:
+    """Return the epoch after which a trial continues from a checkpoint, and its training state.
 
     Raises:
         CheckpointError: If it is damaged or of another version: the trial would start from the
             beginning.
     """
-    return _unpacked(content)[0]
-
-
-def checkpoint_state(content: bytes) -> bytes:
-    """Return the training state of a checkpoint.
-
-    Raises:
-        CheckpointError: If it is damaged, or of another version.
-    """
-    return _unpacked(content)[1]
-
-
-def _unpacked(content: bytes) -> tuple[int, bytes]:
     # Checksums first: neither json nor torch checks them.
     if fault := archive_fault(content):
         raise CheckpointError(f"its checkpoint is damaged ({fault})")

@@ -217,7 +217,7 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is damaged, or of another version.
     """
-    state = trial_files.checkpoint_state(content)
+    _, state = trial_files.unpack_checkpoint(content)
     try:
         return dict(torch.load(io.BytesIO(state), weights_only=True))
     except (*_UNREADABLE, pickle.UnpicklingError) as error:

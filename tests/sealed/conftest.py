@@ -21,7 +21,7 @@ from study.keys import Tag
 from study.models import rules
 from study.sealed import session
 from study.sealed.plan import SealedPlan, load_plan
-from study.sealed.records import Asked, Records, synthetic_records
+from study.sealed.records import Asked, Records, find_records
 from study.sealed.result import EvaluationFolder
 from study.statistics.predictions import Beats
 from study.store.beats_file import write_beats
@@ -112,8 +112,9 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def records(halves: Path, tmp_path: Path) -> Records:
     """The two halves as the records of a rehearsal."""
-    asked = Asked(developments=("mitdb",), data_dirs=[halves], workspace=tmp_path)
-    return synthetic_records(asked)
+    return find_records(
+        Asked(developments=("mitdb",), data_dirs=[halves], synthetic=True, workspace=tmp_path)
+    )
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_a_plan_that_has_a_result_shows_it_and_opens_nothing(
     run: Run, evaluates: Run, workspace: Path, opened: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Neither records nor models are needed to show it.
-    monkeypatch.setattr("study.sealed.session.synthetic_records", interrupted)
+    monkeypatch.setattr("study.sealed.session.find_records", interrupted)
     text = (workspace / "tiny.toml").read_text()
     (workspace / "tiny.toml").write_text(f"# now with a comment\n{text}")
     second = run()

@@ -12,7 +12,7 @@ from study.data.fetch import files_of, sha256_of
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from study.sealed import records as module
-from study.sealed.records import Asked, find_records, synthetic_records
+from study.sealed.records import Asked, find_records
 
 
 def asked(workspace: Path, *folders: Path, **more: Any) -> Asked:
@@ -104,25 +104,25 @@ def test_synthetic_records_are_no_mitdb_and_real_ones_no_rehearsal(
     with pytest.raises(DataError, match="synthetic records, and a sealed test is on real ones"):
         find_records(asked(tmp_path, halves))
     with pytest.raises(UsageError, match=r"does not hold synthetic records \(synthetic.json is"):
-        synthetic_records(asked(tmp_path, published))
+        find_records(asked(tmp_path, published, synthetic=True))
     # What says that they are synthetic does not make them so: their content is what counts.
     shutil.copy(halves / MANIFEST, published)
     with pytest.raises(UsageError, match=r"101.hea is 101.hea of MIT-BIH .*, and a rehearsal is"):
-        synthetic_records(asked(tmp_path, published))
+        find_records(asked(tmp_path, published, synthetic=True))
     for file in files_of((*DS1, *DS2[1:])):
         shutil.copy(halves / "103.dat", published / file)
     with pytest.raises(UsageError, match=r"100.hea is 100.hea of MIT-BIH"):
-        synthetic_records(asked(tmp_path, published))
+        find_records(asked(tmp_path, published, synthetic=True))
 
 
 def test_a_rehearsal_writes_its_records_and_needs_all_of_ds2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REHEARSAL_S", 30.0)
-    source = synthetic_records(asked(tmp_path)).developments["mitdb"]
+    source = find_records(asked(tmp_path, synthetic=True)).developments["mitdb"]
     assert source.folders[0] == tmp_path / "data" / "rehearsal"
     assert (source.kind, source.records) == ("synthetic", DS1)
     for file in files_of(["103"]):
         (source.folders[0] / file).unlink()
     with pytest.raises(MissingDataError, match="103: no .hea or .dat or .atr file"):
-        synthetic_records(asked(tmp_path, source.folders[0]))
+        find_records(asked(tmp_path, source.folders[0], synthetic=True))
