@@ -65,6 +65,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def capital(text: str) -> str:
+    """Return a text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def listing(words: Iterable[str]) -> str:
     """Return words as a sentence lists them: a, b and c."""
     *most, last = words

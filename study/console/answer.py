@@ -10,7 +10,7 @@ from study.reporting.comparison_tables import pair_name
 from study.reporting.results import StudyResults
 from study.statistics.findings import metric_name
 from study.store.floors import highest_floor
-from study.wording import SYNTHETIC, listing, p_text, plural, score_text
+from study.wording import SYNTHETIC, capital, listing, p_text, plural, score_text
 
 
 def answer(results: StudyResults, names: Mapping[str, str]) -> str:
@@ -24,7 +24,7 @@ def answer(results: StudyResults, names: Mapping[str, str]) -> str:
         found = _first(results, names) if results.searches else _compared(results, names)
     if study.unfinished:
         found = f"so far, after {len(study.rows)} of {plural(study.plan.trials, 'trial')}: {found}"
-    return ". ".join(part[:1].upper() + part[1:] for part in [*parts, found])
+    return ". ".join(map(capital, [*parts, found]))
 
 
 def _first(results: StudyResults, names: Mapping[str, str]) -> str:

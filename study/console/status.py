@@ -162,8 +162,7 @@ def _show_agreement(read: _Checked) -> None:
         running = ", as far as they can while it runs" if read.study.held else ""
         print(f"{which} agree{running}")
         return
-    places = f"{len(read.faults)} place{'s' if len(read.faults) > 1 else ''}"
-    print(f"{which} disagree in {places}:")
+    print(f"{which} disagree in {plural(len(read.faults), 'place')}:")
     arms = {row.number: row.arm for row in read.study.rows}
     for fault in sorted(read.faults, key=lambda fault: -1 if fault.trial is None else fault.trial):
         of = "" if fault.trial is None else f"{_trial(fault.trial, arms.get(fault.trial, ''))}: "

@@ -16,7 +16,7 @@ from html import escape
 
 from study.files import csv_text
 from study.statistics.findings import Estimate
-from study.wording import UNDEFINED, aligned, grid, p_text, score_text, with_short_names
+from study.wording import UNDEFINED, aligned, capital, grid, p_text, score_text, with_short_names
 
 CAUTION = "*"
 """Marks an interval that has a remark below the table."""
@@ -219,7 +219,7 @@ class Table:
             " & ".join(map(_latex, line)) + r" \\"
             for line in ([column.shown for column in self.columns], *self.cells)
         )
-        notes = map(_sentence, self.remarks)
+        notes = (f"{capital(note)}." for note in self.remarks)
         caption = " ".join(_latex(text) for text in (f"{self.title}.", self.shows, *notes))
         lines = [
             r"% needs \usepackage{booktabs}",
@@ -246,7 +246,7 @@ class Table:
         )
         says = escape(f"{self.shows} {self.reading}".strip())
         notes = "".join(
-            f'<p class="note t-note">{escape(_sentence(note))}</p>' for note in self.remarks
+            f'<p class="note t-note">{escape(capital(note))}.</p>' for note in self.remarks
         )
         return (
             f'<h3>{escape(self.title)}</h3>\n<p class="says">{says}</p>\n'
@@ -320,10 +320,6 @@ def _html_cell(side: str, value: Value, text: str) -> str:
     key = "" if number is None else f' data-key="{number:.6g}"'
     # A name may be broken after its underscores where a column is narrow.
     return f"<td{side}{key}>{escape(text).replace('_', '_<wbr>')}</td>"
-
-
-def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:]}."
 
 
 def _latex(text: str) -> str:

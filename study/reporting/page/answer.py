@@ -17,13 +17,22 @@ from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.statistics.findings import metric_name, parts_of
 from study.statistics.rr_use import RRUse
-from study.wording import SYNTHETIC, first_few, listing, p_text, plural, score_text, short_names
+from study.wording import (
+    SYNTHETIC,
+    capital,
+    first_few,
+    listing,
+    p_text,
+    plural,
+    score_text,
+    short_names,
+)
 
 
 def first_screen(results: StudyResults) -> Iterator[Block]:
     """Yield the answers, the arms by score, the alarms behind them and the openings of DS2."""
     if results.study.plan.data_source == "synthetic":
-        yield Note(f"{SYNTHETIC[:1].upper()}{SYNTHETIC[1:]}.", Tone.ERROR)
+        yield Note(f"{capital(SYNTHETIC)}.", Tone.ERROR)
     state = _state(results)
     if state:
         yield state
@@ -32,8 +41,7 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
         yield dots
     for alarm in results.alarms:
         if alarm.severity is not Severity.NOTE:
-            sentence = f"{alarm.what[:1].upper()}{alarm.what[1:]}: {alarm.advice}."
-            yield Note(sentence, Tone(str(alarm.severity)))
+            yield Note(f"{capital(alarm.what)}: {alarm.advice}.", Tone(str(alarm.severity)))
     notes = sum(alarm.severity is Severity.NOTE for alarm in results.alarms)
     if results.ranked and notes == len(results.alarms):
         below = f"; {plural(notes, 'note')} below" if notes else ""
@@ -78,8 +86,7 @@ def _state(results: StudyResults) -> Note | None:
         state = "is running, and" if study.held else "has no settled trial:"
         return Note(f"The study {state} nothing is known yet ({settled}).", Tone.WARNING)
     if results.count(Outcome.FAILED) == len(study.rows):
-        reason = why_none(results)
-        return Note(f"{reason[:1].upper()}{reason[1:]}: there is no result.", Tone.ERROR)
+        return Note(f"{capital(why_none(results))}: there is no result.", Tone.ERROR)
     if study.held:
         return Note(f"The study is running: {settled}. The figures will change.", Tone.WARNING)
     if study.unfinished:
