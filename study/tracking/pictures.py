@@ -1,6 +1,6 @@
 """Draws one finished trial as small PNG files, without matplotlib's global state.
 
-Shapes: S seeds, N beats, C classes, P points of a curve.
+Shapes: S seeds, N beats, C classes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from study.keys import CLASSES, COLOURS
+from study.training.metrics import average_precision, confusion_matrix, threshold_counts
 from study.wording import score_text
 
 _MAX_POINTS = 400
@@ -46,20 +47,6 @@ def draw_trial(
         _save(figure, folder / f"{name}.png")
 
 
-def precision_recall(
-    positive: NDArray[np.bool_], score: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return recall [P] and precision [P] at every distinct score, highest first.
-
-    `positive` [N] says whether a beat is of the class, and is true for at least one.
-    """
-    order = np.argsort(-score, kind="stable")
-    true_positive = np.cumsum(positive[order])
-    # Equal scores share one threshold, and so one point.
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    return true_positive[last] / true_positive[-1], true_positive[last] / (last + 1.0)
-
-
 def _mean_over_seeds(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the mean probability of the seeds that predicted a beat, [N, C]; NaN if none did."""
     probs = np.exp(log_probs.astype(np.float64))
@@ -82,8 +69,9 @@ def _pr_curves(
         if n == 0:
             axes.text(0.5, 0.5, "no beats of this class", ha="center")
             continue
-        recall, precision = precision_recall(positive, probs[:, index])
-        area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
+        true, false = threshold_counts(probs[:, index], positive)
+        recall, precision = true / true[-1], true / (true + false)
+        area = average_precision(true, false)
         # A point with the same recall adds no step to the curve.
         steps = np.flatnonzero(np.diff(recall, prepend=0.0))
         some = steps[np.unique(np.linspace(0, len(steps) - 1, _MAX_POINTS).astype(int))]
@@ -106,7 +94,7 @@ def _pr_curves(
 
 def _confusion(label: NDArray[np.int64], predicted: NDArray[np.int64]) -> Figure:
     n = len(CLASSES)
-    counts = np.bincount(label * n + predicted, minlength=n * n).reshape(n, n)
+    counts = confusion_matrix(label, predicted, n_rows=n, n_columns=n)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(4.8, 4.2), layout="constrained")
     axes = figure.subplots()

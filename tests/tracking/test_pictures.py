@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from sklearn.metrics import precision_recall_curve
 
-from study.tracking.pictures import draw_trial, precision_recall
+from study.tracking.pictures import draw_trial
 
 LABEL = np.random.default_rng(0).choice(4, 400, p=[0.85, 0.05, 0.08, 0.02])
 
@@ -42,14 +41,3 @@ def test_the_pictures_of_a_trial_are_small_png_files_and_the_same_each_time(
     assert draw(tmp_path / "b", log_probs) == pictures
     assert len(draw(tmp_path / "c", log_probs, np.minimum(LABEL, 2))) == 2, "without F"
     assert draw(tmp_path / "d", np.full_like(log_probs, np.nan)) == {}
-
-
-def test_precision_and_recall_are_those_of_scikit_learn() -> None:
-    generator = np.random.default_rng(3)
-    positive = generator.random(300) < 0.2
-    for decimals in (1, 8):
-        score = np.round(generator.random(300) + positive, decimals)
-        recall, precision = precision_recall(positive, score)
-        theirs, their_recall, _ = precision_recall_curve(positive, score)
-        np.testing.assert_allclose(recall, their_recall[:-1][::-1], rtol=1e-12)
-        np.testing.assert_allclose(precision, theirs[:-1][::-1], rtol=1e-12)
