@@ -19,6 +19,7 @@ from study.reporting.page.page import PAGE
 from study.store import study as store
 from study.store.folder import PAIRS, STUDIES
 from study.store.trials import trials_csv
+from study.training.metrics import mean_probability
 
 _WITHOUT_STUDY = ("help", "dry_run")
 """Options that print and run nothing."""
@@ -63,10 +64,9 @@ class Study:
             raise UsageError(unknown("arm", arm, arms))
         beats = self._records.beats
         log_probs = self._records.predictions(arms[arm])["log_probs"]
-        probabilities = np.nanmean(np.exp(log_probs.astype(np.float64)), axis=0)
         names = np.asarray(beats.record_names)
         labels = np.asarray(CLASSES)
-        frame = pd.DataFrame(probabilities, columns=list(CLASSES))
+        frame = pd.DataFrame(mean_probability(log_probs), columns=list(CLASSES))
         frame.insert(0, "record", names[beats.record])
         frame.insert(1, "label", labels[beats.label])
         return frame.dropna().reset_index(drop=True)

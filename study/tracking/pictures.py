@@ -13,7 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from study.keys import CLASSES, COLOURS
-from study.training.metrics import average_precision, confusion_matrix, threshold_counts
+from study.training.metrics import (
+    average_precision,
+    confusion_matrix,
+    mean_probability,
+    threshold_counts,
+)
 from study.wording import score_text
 
 _MAX_POINTS = 400
@@ -35,7 +40,7 @@ def draw_trial(
         record: [N] record of each beat: each curve names its number of records.
         log_probs: [S, N, C] out-of-fold log-probabilities; NaN where a beat is in no fold.
     """
-    probs = _mean_over_seeds(log_probs)
+    probs = mean_probability(log_probs)
     scored = np.isfinite(probs).all(axis=1)
     if not scored.any():
         return
@@ -45,14 +50,6 @@ def draw_trial(
     }
     for name, figure in figures.items():
         _save(figure, folder / f"{name}.png")
-
-
-def _mean_over_seeds(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the mean probability of the seeds that predicted a beat, [N, C]; NaN if none did."""
-    probs = np.exp(log_probs.astype(np.float64))
-    n = np.isfinite(probs).sum(axis=0)
-    total = np.where(np.isfinite(probs), probs, 0.0).sum(axis=0)
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
 def _pr_curves(

@@ -18,6 +18,12 @@ Sums = NDArray[np.int64] | NDArray[np.float64]
 """Numbers of beats, or sums of their weights."""
 
 
+def mean_probability(log_probs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the mean probability [N, C] of the seeds that predicted a beat; NaN if none did."""
+    probs = np.exp(log_probs.astype(np.float64))
+    return ratio(np.nansum(probs, axis=0), np.isfinite(probs).sum(axis=0))
+
+
 def threshold_counts(
     score: NDArray[np.floating],
     positive: NDArray[np.bool_],
