@@ -125,7 +125,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is unknown, list the known ones and suggest the nearest."""
     names = sorted(known)
-    return f"unknown {kind} '{name}'; known: {', '.join(names)}.{did_you_mean(name, names)}"
+    listing = ", ".join(names) or "none"
+    return f"unknown {kind} '{name}'; known: {listing}.{did_you_mean(name, names)}"
 
 
 def listed(heading: str, faults: Sequence[str]) -> str:

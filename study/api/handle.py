@@ -24,8 +24,8 @@ from study.training.metrics import mean_probability
 _WITHOUT_STUDY = ("help", "dry_run")
 """Options that print and run nothing."""
 
-Setting = str | int | float | bool | Path | list[str] | list[Path]
-"""Value of an option: True gives a flag, a list gives the option again for each."""
+Setting = str | int | float | bool | Path | list[str] | list[Path] | None
+"""Value of an option: True gives a flag, None nothing, a list the option again for each."""
 
 
 class Study:
@@ -122,7 +122,7 @@ def run(space: str | Path, **settings: Setting) -> Study:
     words = ["--space", str(space)]
     for name, value in settings.items():
         option = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
+        if value is None or isinstance(value, bool):
             words += [option] if value else []
         else:
             values = value if isinstance(value, list) else [value]

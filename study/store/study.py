@@ -284,7 +284,7 @@ class Study:
         path, plan = self.folder / SPACE_COPY, self.plan
         if not path.exists():
             raise StudyStateError(
-                f"{self.folder}: has no {SPACE_COPY}; its study never reached a trial"
+                f"{self.folder}: has no {SPACE_COPY}; its own command with --resume writes it"
             )
         own: dict[str, int | str] = {"partitions": plan.n_partitions}
         if plan.kind == "search":
