@@ -164,13 +164,13 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
     ]
     gone = f", all of {listing(lost)} among them" if lost else ""
     share = len(failed) / len(rows)
+    rest = "arms are compared on the remaining trials: " if share < 1 else ""
     return [
         Alarm(
             severity=Severity.ERROR if lost or share > MANY_FAILED else Severity.WARNING,
             what=f"{share:.0%} of the trials failed",
             evidence=f"{len(failed)} of {len(rows)}, {len(diverged)} of these diverged{gone}",
-            advice="arms are compared on the remaining trials: mend the cause, or narrow the "
-            "space",
+            advice=f"{rest}mend the cause, or narrow the space",
         )
     ]
 

@@ -20,7 +20,7 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "study.ipynb"
 
 SMALL: dict[str, Any] = {
     **{"quick": True, "no_track": True, "quiet": True, "device": "cpu", "precision": "fp32"},
-    **{"records": "records", "split": "split.toml"},
+    **{"records": "records", "split": "split.toml", "name": None},
 }
 
 
@@ -37,7 +37,7 @@ def test_the_notebook_runs_from_a_study_to_a_figure(studies: Studies) -> None:
         with pytest.raises(UsageError, match="there is no study 'none'"):
             api.open("none")
         with pytest.raises(UsageError, match="unrecognized arguments: --no-option"):
-            api.run("small.toml", name=None, no_option=1)
+            api.run("small.toml", no_option=1)
         with pytest.raises(UsageError, match="^help: runs no study that could be returned; give"):
             api.run("small.toml", help=True)
     study = api.open(studies.folder / "studies" / "small-quick")

@@ -99,6 +99,7 @@ def test_failed_trials_are_shares_with_those_that_diverged() -> None:
     failed = [trial_row(number, outcome=Outcome.FAILED) for number in range(9, 12)]
     (alarm,) = failure_alarms([*rows, *failed])
     assert (alarm.severity, alarm.what) == (Severity.ERROR, "25% of the trials failed")
+    assert failure_alarms(failed)[0].advice == "mend the cause, or narrow the space"
     # An arm that lost all its trials in full, one of which was screened before.
     lost = trial_row(9, "concat", outcome=Outcome.FAILED, cause="ValueError: no")
     (alarm,) = failure_alarms([*rows, trial_row(10, "concat", outcome=Outcome.SCREENED), lost])
