@@ -13,6 +13,7 @@ from study.tracking.mlflow_store import (
     Store,
     alone_with,
     connect,
+    every,
     explained,
     find_store,
     follow_move,
@@ -137,20 +138,15 @@ class Experiment:
 def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
     """Return an experiment's MLflow runs that carry all these tags, oldest first."""
     terms = [f"tags.`{name}` = {quoted(value)}" for name, value in tags.items()]
-    runs: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs(
+    return list(
+        every(
+            client.search_runs,
             [experiment_id],
             filter_string=" and ".join(terms),
             max_results=_PAGE,
             order_by=["attributes.start_time ASC"],
-            page_token=token,
         )
-        runs += page
-        token = page.token
-        if not token:
-            return runs
+    )
 
 
 def _made_experiment(client: Any, name: str, location: str | None) -> str:

@@ -255,6 +255,17 @@ def _remove(database: Path) -> None:
         database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
+def every(search: Callable[..., Any], *args: Any, **query: Any) -> Iterator[Any]:
+    """Yield all that a search of MLflow's client finds, which it returns page by page."""
+    token = None
+    while True:
+        page = search(*args, **query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 @contextmanager
 def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn whatever MLflow raises into one error that names the store, without credentials.

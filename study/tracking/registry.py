@@ -29,7 +29,7 @@ from study.models.seed_ensemble import Loaded, SeedEnsemble
 from study.models.served import input_widths
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import origin
-from study.tracking.mlflow_store import Store, connect, explained, find_store
+from study.tracking.mlflow_store import Store, connect, every, explained, find_store
 from study.tracking.run_facts import as_text
 from study.tracking.view import quoted
 
@@ -226,15 +226,9 @@ def _description(ensemble: SeedEnsemble) -> str:
 
 def aliases_of(mlflow: Any) -> dict[str, Mapping[str, str]]:
     """Return the aliases of every registered model, each with its version."""
-    aliases: dict[str, Mapping[str, str]] = {}
-    token = None
-    while True:
-        page = mlflow.search_registered_models(page_token=token)
-        # A database gives versions as numbers, a server as texts.
-        aliases |= {m.name: {alias: str(v) for alias, v in m.aliases.items()} for m in page}
-        token = page.token
-        if not token:
-            return aliases
+    models = every(mlflow.search_registered_models)
+    # A database gives versions as numbers, a server as texts.
+    return {m.name: {alias: str(v) for alias, v in m.aliases.items()} for m in models}
 
 
 def load(

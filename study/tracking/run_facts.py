@@ -95,8 +95,7 @@ class RunFacts:
     @property
     def identity(self) -> dict[str, str]:
         """The tags by which a study's run is found among those of the experiment."""
-        names = [Tag.STUDY, Tag.STUDY_ID] if Tag.STUDY_ID in self.tags else [Tag.STUDY]
-        return {Tag.KIND: STUDY, **{name: self.tags[name] for name in names}}
+        return {Tag.KIND: STUDY, **{name: self.tags[name] for name in (Tag.STUDY, Tag.STUDY_ID)}}
 
     def own_tags(self) -> dict[str, str]:
         """Return its tags without those of its end, as MLflow keeps them."""

@@ -45,7 +45,7 @@ def experiment(workspace: Path, **changes: Any) -> Experiment:
 def study(name: str, outcome: str = "", **changes: Any) -> RunFacts:
     facts = {
         "params": {"trials": 2},
-        "tags": {Tag.STUDY: name},
+        "tags": {Tag.STUDY: name, Tag.STUDY_ID: "1"},
         "began_s": 100.0,
         "ended_s": 104.0 if outcome else None,
     }
