@@ -202,7 +202,7 @@ class Table:
         header = [column.shown for column in self.columns]
         lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *self.cells)]
         # GitHub needs three dashes; the colon puts a column to the right.
-        dashes, *lines = self._aligned([["---"] * len(header), *lines])
+        dashes, *lines = aligned([["---"] * len(header), *lines], self._words)
         rule = [
             "-" * len(cell) if column.kind in _WORDS else "-" * (len(cell) - 1) + ":"
             for column, cell in zip(self.columns, dashes, strict=True)
@@ -269,9 +269,6 @@ class Table:
             "notes": self.remarks,
             "rows": [dict(zip(header, row, strict=True)) for row in rows],
         }
-
-    def _aligned(self, lines: Sequence[Sequence[str]]) -> list[list[str]]:
-        return aligned(lines, self._words)
 
     @property
     def _words(self) -> list[int]:
