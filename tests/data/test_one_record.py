@@ -96,13 +96,11 @@ def test_beats_annotated_twice_are_taken_once(tmp_path: Path) -> None:
     assert intervals_ms == pytest.approx(np.full_like(intervals_ms, 800))
 
 
-@pytest.mark.parametrize("annotated", [True, False])
 def test_records_of_mitbih_are_told_under_any_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, annotated: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_record(tmp_path, "mine")
-    if not annotated:
-        (tmp_path / "mine.atr").unlink()
+    (tmp_path / "mine.atr").unlink()
     pass_for(monkeypatch, tmp_path / "mine.dat", "208.dat")
     assert read_one(tmp_path / "mine").in_ds1
     pass_for(monkeypatch, tmp_path / "mine.dat", "100.dat")

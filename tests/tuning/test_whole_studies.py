@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -104,16 +103,6 @@ def test_a_start_mends_files_and_names_lost_results(searched: Ended, studies: St
     assert again.code == 0
     assert [file.read_bytes() for file in files] == before
     assert "results are missing (trial 0: weights.pt is missing); `--status search`" in again.err
-
-
-def test_an_address_where_nothing_listens_is_refused_at_once(studies: Studies) -> None:
-    began = time.monotonic()
-    for address in ("127.0.0.1:1", "nowhere", "host:port"):
-        refused = studies.here("fast", "far", "--address", address)
-        assert refused.code == 2
-        assert refused.err.startswith(f"error: --address {address}: nothing answers there (")
-    assert time.monotonic() - began < 60
-    assert not studies.study("far").exists()
 
 
 def test_a_comparison_runs_every_arm_and_its_placebo(studies: Studies) -> None:

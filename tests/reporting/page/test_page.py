@@ -245,9 +245,8 @@ def test_what_is_missing_is_said(make_results: MakeResults, state: str, said: st
     assert notes(results, "answer")[0].startswith(said)
     short = [part.anchor for part in sections(results) if part.blocks]
     if state != "one arm":  # no trial is complete: what there is, and what to do
-        failures = ["ranking", "alarms"] if state == "all failed" else []
-        beats = [] if state == "empty" else ["data"]
-        assert short == ["answer", *failures, *beats, "protocol", "provenance"]
+        kept = {"empty": [], "all failed": ["ranking", "alarms", "data"]}.get(state, ["data"])
+        assert short == ["answer", *kept, "protocol", "provenance"]
         assert [question for question, *_ in answers(results)] == ["What next?"]
         return
     assert len(short) == len(SECTIONS)
