@@ -68,3 +68,8 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     quotient = np.full(np.broadcast_shapes(np.shape(part), np.shape(whole)), np.nan)
     np.divide(part, whole, out=quotient, where=np.greater(whole, 0))
     return quotient
+
+
+def mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return the mean over an axis of the values that are defined; NaN where none is."""
+    return ratio(np.nansum(values, axis=axis), np.isfinite(values).sum(axis=axis))

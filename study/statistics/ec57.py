@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from study.beats import ratio
+from study.beats import mean_of_defined, ratio
 from study.keys import CLASSES
 
 Counts = NDArray[np.int64]
@@ -84,12 +84,7 @@ def gross_and_average(confusion: Counts) -> dict[str, Mapping[str, Mapping[str, 
         by_record = detection(confusion, beat_type).statistics()
         tables[beat_type] = {
             "gross": detection(confusion.sum(axis=1), beat_type).statistics(),
-            "average": {name: _mean_of_defined(values) for name, values in by_record.items()},
+            # Over the records that have a value.
+            "average": {name: mean_of_defined(of, axis=1) for name, of in by_record.items()},
         }
     return tables
-
-
-def _mean_of_defined(values: Float) -> Float:
-    """Return the mean over records [S, G], those without a value left out; NaN where none has."""
-    defined = np.isfinite(values)
-    return ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))

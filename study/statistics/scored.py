@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from study.beats import ratio, scorable
+from study.beats import mean_of_defined, ratio, scorable
 from study.keys import BARE_ECG, CLASSES, MIN_BEATS_OF_RECORD
 from study.statistics.choice import choose
 from study.statistics.estimates import (
@@ -157,13 +157,14 @@ class ScoredArms:
         arm = self.arms[index]
         values, resampled = self.values[index], self.resampled[index]
         pooled = self._pooled(arm)
+        of_records = mean_of_defined(self._record_scores(index), axis=0)
         without = self.scores.by_class(_WITHOUT_LARGEST)[index]
         return ArmResult(
             name=arm.name,
             estimates=self._estimates(values, resampled, own=True),
             **self._spreads(index),
             without_largest=self._named(with_means(np.diagonal(without), self.beats.macro)),
-            patient_mean=self._named(with_means(self._patient_mean(index), self.beats.macro)),
+            patient_mean=self._named(with_means(of_records, self.beats.macro)),
             pooled=self._named(pooled),
             gap=self._named(pooled - values),
             trials=arm.trials,
@@ -187,9 +188,8 @@ class ScoredArms:
         by_partition = []
         for of_partition in map(list, self.scores.partitions):
             counts = counted[of_partition]
-            by_run = np.nansum(values[of_partition], axis=0) / np.maximum(counts.sum(axis=0), 1)
-            by_run[..., ~counts.any(axis=0)] = np.nan
-            by_partition.append(by_run)
+            total = np.nansum(values[of_partition], axis=0)
+            by_partition.append(ratio(total, counts.sum(axis=0)))
         runs = np.stack(by_partition)  # [P, D, S, C]
 
         def over(scores: Float) -> float:
@@ -236,11 +236,6 @@ class ScoredArms:
             by_partition = [self.scores.by_fold(fold, alone)[index, 0] for fold in folds]
             scores[g] = np.mean(by_partition, axis=0)
         return np.where(enough, scores, np.nan)
-
-    def _patient_mean(self, index: int) -> Float:
-        """Return the mean over records of their own scores, [C]."""
-        scores = self._record_scores(index)
-        return ratio(np.nansum(scores, axis=0), np.isfinite(scores).sum(axis=0))
 
     def records(self, n_arms: int) -> Iterator[RecordRow]:
         """Yield every record's own scores under the first arms, arm by arm."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from study.beats import ratio
+from study.beats import mean_of_defined, ratio
 
 Counts = NDArray[np.int64]
 Sums = NDArray[np.int64] | NDArray[np.float64]
@@ -20,8 +20,7 @@ Sums = NDArray[np.int64] | NDArray[np.float64]
 
 def mean_probability(log_probs: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the mean probability [N, C] of the seeds that predicted a beat; NaN if none did."""
-    probs = np.exp(log_probs.astype(np.float64))
-    return ratio(np.nansum(probs, axis=0), np.isfinite(probs).sum(axis=0))
+    return mean_of_defined(np.exp(log_probs.astype(np.float64)), axis=0)
 
 
 def threshold_counts(
