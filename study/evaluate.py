@@ -113,11 +113,10 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(plan.text(comments))
-    contrasts = ", ".join(f"{first} - {second}" for first, second in plan.test.contrasts)
     print(f"{path}: plan {plan.title}")
     for development, arms in plan.developments.items():
         print(f"  arms on {development}: {', '.join(arm.name for arm in arms)}")
-    print(f"  contrasts: {contrasts or 'none'}")
+    print(f"  contrasts: {plan.test.contrasts_text or 'none'}")
     for lack in proposal.lacks:
         print(f"  warning: {lack}")
     print(f"  {plan.seeds} seeds each; look at it, then: {as_called(command)}")

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from study.keys import Outcome
 from study.reporting.table import interval_text
-from study.statistics.findings import Comparison, metric_name, parts_of
+from study.statistics.findings import Comparison, score_name
 from study.statistics.rr_use import NO_RELIANCE, RRLoss, RRUse
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural, score_text
@@ -177,9 +177,8 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
 
 def floor_alarms(comparison: Comparison) -> list[Alarm]:
     """Name the arms that are not shown to beat the floor in some score, on the same patients."""
-    measure, objective = parts_of(comparison.objective)
     pairs, counts, evidence = comparison.above_floor, [], []
-    for quantity in dict.fromkeys([objective, "S", "V"]):
+    for quantity in dict.fromkeys([comparison.quantity, "S", "V"]):
         differences = {pair.first: pair.estimates[quantity] for pair in pairs}
         # A difference that is not estimable has no interval, and shows nothing.
         within = {arm: d for arm, d in differences.items() if not d.low > 0}
@@ -188,7 +187,7 @@ def floor_alarms(comparison: Comparison) -> list[Alarm]:
         # The arms closest to beating it come first.
         ordered = sorted(within.items(), key=lambda item: -item[1].value)
         texts = [f"{arm} {interval_text(d, signed=True)}" for arm, d in ordered]
-        name = metric_name(f"val_{measure}_{quantity}")
+        name = score_name(comparison.measure, quantity)
         counts.append(f"{len(within)} of {plural(len(pairs), 'arm')} in {name}")
         evidence.append(f"in {name} by {first_few(texts)}")
     if not counts:

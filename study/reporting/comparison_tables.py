@@ -19,7 +19,6 @@ from study.statistics.findings import (
     RecordRow,
     label_of,
     metric_name,
-    parts_of,
     score_name,
 )
 from study.wording import listing, plural, score_text
@@ -84,7 +83,7 @@ def classes_table(comparison: Comparison) -> Table:
 def beside_table(comparison: Comparison) -> Table:
     """Return the scores without the largest record, within records, and with all folds pooled."""
     largest = {fact.name: fact.largest_record or "its largest" for fact in comparison.classes}
-    _, objective = parts_of(comparison.objective)
+    objective = comparison.quantity
     means = [] if objective in CLASSES else [objective]
     columns = [Column("arm", Kind.NAME)]
     columns += [Column(f"{label_of(name)} w/o them") for name in means]
@@ -124,10 +123,10 @@ def beside_table(comparison: Comparison) -> Table:
 
 def contrasts_table(comparison: Comparison) -> Table | None:
     """Return the declared contrasts with their tests; None without contrasts."""
-    pairs = [pair for pair in comparison.contrasts if pair.primary]
+    pairs = comparison.primary
     if not pairs:
         return None
-    measure, objective = parts_of(comparison.objective)
+    measure, objective = comparison.measure, comparison.quantity
     others = [q for q in ("S", "V", "N", "F", "macro") if q != objective]
     name = metric_name(comparison.objective)
     rows: list[list[Value]] = []
@@ -211,7 +210,7 @@ def floor_table(comparison: Comparison) -> Table | None:
     """Return each arm minus the floor, in pairs; None where the study has no floor."""
     if not comparison.above_floor:
         return None
-    measure, objective = parts_of(comparison.objective)
+    measure, objective = comparison.measure, comparison.quantity
     quantities = [*dict.fromkeys([objective, "S", "V"])]
     floor = comparison.above_floor[0].second
     return Table(
@@ -300,10 +299,9 @@ def choice_sentences(comparison: Comparison) -> list[str]:
     choice = comparison.choice
     if choice is None:
         return []
-    _, quantity = parts_of(comparison.objective)
     often = [f"{arm} {share:.0%}" for arm, share in list(choice.selected.items())[:4]]
     others = [arm for arm in choice.within if arm != choice.best]
-    if math.isnan(comparison.arms[0].estimates[quantity].se):
+    if math.isnan(comparison.arms[0].estimates[comparison.quantity].se):
         simplest = "Simplest within one standard error: not estimable."
     else:
         within = f"within it: {', '.join(others)}" if others else "no other is within it"
@@ -335,7 +333,7 @@ def _budget(comparison: Comparison) -> str:
 
 def pairs_csv(comparison: Comparison) -> str:
     """Return every pair of arms as CSV: differences with their intervals, by quantity."""
-    _, objective = parts_of(comparison.objective)
+    objective = comparison.quantity
     rows = []
     for pair in comparison.contrasts:
         for quantity in QUANTITIES:
@@ -353,7 +351,6 @@ def pairs_csv(comparison: Comparison) -> str:
 
 def records_csv(comparison: Comparison) -> str:
     """Return every record's own scores as CSV, arm by arm."""
-    measure, _ = parts_of(comparison.objective)
     header = ["arm", "record", "patient", "fold", *(f"beats_{name}" for name in CLASSES)]
     rows = [
         [row.arm, row.record, row.patient, _folds(row)]
@@ -361,7 +358,7 @@ def records_csv(comparison: Comparison) -> str:
         + [_exact(row.scores[name]) for name in CLASSES]
         for row in comparison.records
     ]
-    return csv_text([*header, *(f"{measure}_{name}" for name in CLASSES)], rows)
+    return csv_text([*header, *(f"{comparison.measure}_{name}" for name in CLASSES)], rows)
 
 
 def _exact(value: float) -> str:
@@ -369,4 +366,4 @@ def _exact(value: float) -> str:
 
 
 def _measure(comparison: Comparison) -> str:
-    return MEASURE_NAMES[parts_of(comparison.objective)[0]]
+    return MEASURE_NAMES[comparison.measure]

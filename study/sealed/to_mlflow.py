@@ -105,7 +105,7 @@ def _record(
             "seeds": plan.seeds,
             "study_seed": plan.test.study_seed,
             "metrics": ", ".join(plan.test.metrics),
-            "contrasts": ", ".join(f"{first} - {second}" for first, second in plan.test.contrasts),
+            "contrasts": plan.test.contrasts_text,
             "resamples": plan.test.resamples,
             "trained_by": ", ".join(result["trained_by"]),
         },

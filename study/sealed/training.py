@@ -62,14 +62,13 @@ class Training:
     def text(self) -> str:
         """Describe what the plan does with these records."""
         plan, test = self.plan, self.records.test
-        contrasts = [f"{first} - {second}" for first, second in plan.test.contrasts]
         metrics = plan.test.metrics
         of_arms = [line for group in self.groups for line in self._group_lines(group)]
         lines = [
             f"plan {plan.title}: {plural(len(plan.arms), 'arm')} x {plural(plan.seeds, 'seed')}",
             *of_arms,
             f"floors: {', '.join(FLOORS)}; every arm is compared with {plan.test.floor}",
-            f"contrasts: {', '.join(contrasts) or 'none'}",
+            f"contrasts: {plan.test.contrasts_text or 'none'}",
             f"metrics: {', '.join(metrics)} (primary: {metrics[0]})",
             f"test set: {test.dataset}, {plural(len(test.checksums), 'file')}, known by name and "
             "hash, not read",

@@ -94,6 +94,11 @@ class SealedTest:
     precision: str  # of training: `auto`, or one of the others of `study.keys.PRECISIONS`
     origin: Origin | None = None  # where the arms come from; None for a test by hand
 
+    @property
+    def contrasts_text(self) -> str:
+        """The contrasts in words; empty without any."""
+        return ", ".join(f"{first} - {second}" for first, second in self.contrasts)
+
     def development_of(self, arm: str) -> str:
         """Return what an arm trains on."""
         return self.developments.get(arm, self.development)

@@ -204,6 +204,26 @@ class Comparison:
     notes: tuple[str, ...]  # what a reader has to know besides, a sentence each
 
     @property
+    def measure(self) -> str:
+        """Measure of the objective, `auprc` or `auroc`."""
+        return parts_of(self.objective)[0]
+
+    @property
+    def quantity(self) -> str:
+        """What the objective is the measure of: a class, `sv` or `macro`."""
+        return parts_of(self.objective)[1]
+
+    @property
+    def primary(self) -> list[Contrast]:
+        """The contrasts that the space declares."""
+        return [pair for pair in self.contrasts if pair.primary]
+
+    @property
+    def weak_classes(self) -> list[str]:
+        """Names of the classes that are not estimable."""
+        return [fact.name for fact in self.classes if not fact.estimable]
+
+    @property
     def n_partitions(self) -> int:
         """Number of partitions into folds."""
         return len(self.records[0].folds)

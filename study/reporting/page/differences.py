@@ -16,7 +16,6 @@ from study.statistics.findings import (
     Contrast,
     Estimate,
     metric_name,
-    parts_of,
     reversed_estimate,
     score_name,
 )
@@ -42,8 +41,7 @@ def contrasts(results: StudyResults) -> Iterator[Block]:
             results.why("comparison", "two arms with complete trials are needed"),
         )
         return
-    declared = [pair for pair in comparison.contrasts if pair.primary]
-    yield forest(comparison, declared or list(comparison.contrasts))
+    yield forest(comparison, comparison.primary or list(comparison.contrasts))
     yield contrasts_table(comparison) or missing(
         "No tests", "the space declares no contrasts, so there are only intervals"
     )
@@ -55,7 +53,7 @@ def contrasts(results: StudyResults) -> Iterator[Block]:
 
 def forest(comparison: Comparison, pairs: Sequence[Contrast]) -> Figure:
     """Return the forest plot of contrasts: one panel for the objective, and for S and V."""
-    measure, objective = parts_of(comparison.objective)
+    measure, objective = comparison.measure, comparison.quantity
     return Figure(
         name="forest",
         title="Contrasts",
@@ -87,7 +85,7 @@ def matrix(comparison: Comparison) -> Figure:
     names = short_names(arm.name for arm in comparison.arms)
     differences: dict[tuple[str, str], Estimate] = {}
     for pair in comparison.contrasts:
-        estimate = pair.estimates[parts_of(comparison.objective)[1]]
+        estimate = pair.estimates[comparison.quantity]
         differences[pair.first, pair.second] = estimate
         differences[pair.second, pair.first] = reversed_estimate(estimate)
     sizes = [

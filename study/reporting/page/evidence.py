@@ -10,7 +10,7 @@ from study.reporting.page.html import Block, Note, Tone, missing
 from study.reporting.results import StudyResults
 from study.reporting.table import Column, Kind, Spread, Table, interval_text
 from study.reporting.trial_tables import failures_table
-from study.statistics.findings import Comparison, label_of, metric_name, parts_of
+from study.statistics.findings import Comparison, label_of, metric_name
 from study.statistics.rr_use import RRUse
 from study.store.openings import SealedResult
 from study.wording import listing, p_text, plural
@@ -93,19 +93,15 @@ def negative_results(results: StudyResults) -> list[str]:
 
 def _of_comparison(comparison: Comparison) -> Iterator[str]:
     name = metric_name(comparison.objective)
-    for pair in comparison.contrasts:
-        if not pair.primary:
-            continue
-        quantity = parts_of(comparison.objective)[1]
-        difference = pair.estimates[quantity]
+    for pair in comparison.primary:
+        difference = pair.estimates[comparison.quantity]
         shown = interval_text(difference, signed=True)
-        if not pair.shown(quantity):
+        if not pair.shown(comparison.quantity):
             test = f", adjusted p {p_text(pair.p_adjusted)}" if math.isfinite(pair.p) else ""
             yield f"A difference between {pair.first} and {pair.second}: {name} {shown}{test}."
         elif difference.value < 0:
             yield f"That {pair.first} is better than {pair.second}: it is worse, {name} {shown}."
-    classes = [fact.name for fact in comparison.classes if not fact.estimable]
-    if classes:
+    if classes := comparison.weak_classes:
         them = "it" if len(classes) == 1 else "them"
         yield (f"Anything about {listing(classes)}: too few patients have {them} for an interval.")
     not_kept: dict[tuple[str, str], list[str]] = {}

@@ -159,7 +159,7 @@ def _tries(results: StudyResults) -> str:
 def _declared(results: StudyResults) -> str:
     if results.comparison is None:
         return "none" if results.searches else "not computed"
-    number = sum(pair.primary for pair in results.comparison.contrasts)
+    number = len(results.comparison.primary)
     return plural(number, "contrast") if number else "none"
 
 
@@ -279,7 +279,7 @@ def _statistics(results: StudyResults) -> Iterator[str]:
         f"Intervals (95 %) are from {comparison.resamples:,} joint, paired resamples of "
         f"{comparison.resampling}, conditional on the training sets."
     )
-    tested = [pair for pair in comparison.contrasts if pair.primary and pair.p == pair.p]
+    tested = [pair for pair in comparison.primary if pair.p == pair.p]
     if tested:
         were = "was" if len(tested) == 1 else "were"
         yield (
@@ -287,8 +287,7 @@ def _statistics(results: StudyResults) -> Iterator[str]:
             f"{comparison.permutations:,} swaps of whole records between two arms, adjusted by "
             "step-down min-P (Westfall & Young 1993)."
         )
-    weak = [fact.name for fact in comparison.classes if not fact.estimable]
-    if weak:
+    if weak := comparison.weak_classes:
         yield (
             f"For {listing(weak)} fewer than {MIN_EFFECTIVE_PATIENTS:g} effective patients carry "
             "the class: no interval or test is given."

@@ -33,7 +33,6 @@ from study.statistics.findings import (
     MEASURE_NAMES,
     ArmResult,
     Comparison,
-    parts_of,
     score_name,
 )
 from study.store.floors import highest_floor
@@ -161,8 +160,7 @@ def arms_as_dots(results: StudyResults) -> Figure | None:
     comparison = results.comparison
     if comparison is None:
         return None
-    measure, objective = parts_of(comparison.objective)
-    quantities = list(dict.fromkeys((objective, "S", "V")))
+    quantities = list(dict.fromkeys((comparison.quantity, "S", "V")))
     controls = [name for name, arm in results.arms.items() if not (arm.real and arm.can_use_rr)]
     legend = ["RR can reach the output"]
     if any(arm.name in controls for arm in comparison.arms):
@@ -180,7 +178,7 @@ def arms_as_dots(results: StudyResults) -> Figure | None:
             "The dashed line is the highest floor. Arms share patients: intervals that overlap do "
             "not mean equal arms."
         ),
-        panels=[_drawing(results, comparison, measure, quantities, controls)],
+        panels=[_drawing(results, comparison, quantities, controls)],
         legend=legend,
         wide=True,
     )
@@ -189,10 +187,10 @@ def arms_as_dots(results: StudyResults) -> Figure | None:
 def _drawing(
     results: StudyResults,
     comparison: Comparison,
-    measure: str,
     quantities: Sequence[str],
     controls: Sequence[str],
 ) -> str:
+    measure = comparison.measure
     names = short_names(arm.name for arm in comparison.arms)
     bottom = _HEAD + _LINE * len(comparison.arms)
     parts = []
