@@ -14,7 +14,7 @@ import torch
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.errors import StudyError
-from study.keys import UNRANKED
+from study.keys import FLOORS, UNRANKED
 from study.models.classifier import Classifier, build_model
 from study.spaces.settings import SCREENING_EPOCHS
 from study.spaces.space import Space
@@ -141,14 +141,21 @@ def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
 
 
 def floor_seconds(setup: Setup, existing: Study | None) -> float:
-    """Estimate the seconds that floors take, from the first fold of the slowest one."""
+    """Estimate the processor seconds that floors take, from the first fold of each."""
     if setup.plan.objective == UNRANKED or (existing and stored_floors(existing.folder)):
         return 0.0
-    folds, began = setup.job.folds, time.perf_counter()
-    with suppress(StudyError):  # a floor that cannot be fitted is left out, with a note
-        first = replace(folds, validation=folds.validation[:1], n_partitions=1)
-        out_of_fold("logistic_regression", setup.floor_beats, first)
-    return (time.perf_counter() - began) * len(folds.validation)
+    folds = setup.job.folds
+    first = replace(folds, validation=folds.validation[:1], n_partitions=1)
+
+    def fit(name: str) -> None:
+        with suppress(StudyError):  # a floor that cannot be fitted is left out, with a note
+            out_of_fold(name, setup.floor_beats, first)
+
+    fit("logistic_ratios")  # imports scikit-learn, which takes longer than the fits
+    began = time.process_time()
+    for name in FLOORS:
+        fit(name)
+    return (time.process_time() - began) * len(folds.validation)
 
 
 def placed_beats(
