@@ -127,11 +127,7 @@ def grid(headings: Sequence[str], cells: Rows, *, words: Container[int], width: 
     Headings are wrapped at spaces only. Columns that do not fit go below, beside the first column
     again; where a single column of words is too wide, its cells are wrapped.
 
-    Args:
-        headings: Of the columns.
-        cells: Rows of as many cells.
-        words: Indices of the columns that hold words, which stand to the left.
-        width: Characters of a line.
+    `words` are the indices of the columns of words, which stand to the left.
     """
     columns = [list(column) for column in zip(headings, *cells, strict=True)]
     blocks = _blocks(columns, width)

@@ -38,11 +38,8 @@ _SHORTEST_S = 0.1
 def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) -> int:
     """Run a confirmation, or its dry run; return the exit code.
 
-    Args:
-        args: The command line.
-        began: `time.monotonic()` at its start.
-        run: Runs one study.
-        go_on: Exit codes after which the next partition runs; any other ends the confirmation.
+    `began` is `time.monotonic()` at its start. After a study that ends with a code of `go_on` the
+    next partition runs; any other ends the confirmation.
 
     Raises:
         UsageError: If options do not go together.

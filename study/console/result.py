@@ -56,12 +56,8 @@ def print_result(
 ) -> None:
     """Print the answer of a study after a start, its tables, its alarms, and what to do next.
 
-    Args:
-        study: The study as it is after a start.
-        summary: How that start ended.
-        experiment: Where MLflow mirrors the study; None where it does not.
-        quiet: Whether a long comparison prints no progress.
-        verbose: Whether all tables are printed, and the costs of the start.
+    `study` is read after the start; without an experiment MLflow does not mirror it. `quiet`
+    prints no progress of a long comparison, `verbose` all tables and the costs of the start.
     """
     plan = study.plan
     if summary.repeated:

@@ -39,13 +39,7 @@ def arms_table(
 ) -> Table:
     """Return the arms by score: intervals where they were compared, else mean ± sd over trials.
 
-    Args:
-        rows: All settled trials, in any order.
-        objective: Metric that arms are sorted by.
-        kind: `search` or `compare`, of the space.
-        arms: Arms that may have no trial yet.
-        comparison: Of a compare study, what it found.
-        floors: Floors, shown below the arms.
+    `rows` are all settled trials, in any order; `arms` may have no trial yet. Floors stand below.
     """
     if kind == "search":
         comparison = None

@@ -293,14 +293,8 @@ def predict_all(
 ) -> NDArray[np.float32]:
     """Return each model's log-probabilities of unseen beats, [S, N, C].
 
-    Args:
-        models: One for each seed; they are moved to the beats' device.
-        config: Their configuration.
-        beats: The beats, on the device.
-        study_seed: The study seed of their training: under a placebo it permutes RR within these
-            records.
-        seeds: Their seeds.
-        engine: The engine that runs the backbone.
+    The models, one for each seed, are moved to the beats' device. Under a placebo `study_seed`,
+    that of their training, permutes RR within these records.
 
     Raises:
         ConfigError: If the configuration needs beats cut in another way.

@@ -197,13 +197,9 @@ def registrable(
 ) -> SeedEnsemble:
     """Return the trained seed ensemble of an arm, with tags for its users.
 
-    Args:
-        plan: The plan.
-        path: Its file, for messages.
-        folder: Where its models are.
-        arm_name: Which arm; None is the plan's first.
-        opening: The last opening that left a result, else the last; None if there is none.
-        storage: Folder or URI below which studies have their trials' files; empty is in their own.
+    `path` is the plan's file, for messages; without `arm_name` it is the plan's first arm.
+    `opening` is the last that left a result, else the last; None if there is none. With `storage`
+    studies have their trials' files below this folder or URI, else in their own folders.
 
     Raises:
         UsageError: If the plan has no such arm, or its models are not trained.

@@ -121,9 +121,7 @@ def read_test(
 ) -> tuple[SealedTest | None, list[str]]:
     """Return the test of a `[test]` table, without contrasts, and its faults; None if any.
 
-    Args:
-        table: The table.
-        developments: What arms train on, where their tables say so.
+    `developments` says what arms train on, where their tables do.
     """
     values = {**DEFAULTS, **table, "contrasts": ()}
     study = values.pop("study", None)

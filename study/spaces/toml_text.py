@@ -12,10 +12,8 @@ def toml_text_of(
 ) -> str:
     """Return a space as TOML.
 
-    Args:
-        tables: Its content, as the file gives it when it is read: tables, and lists of tables.
-        comments: Lines above everything.
-        remarks: A comment above an arm, by its name.
+    Tables are as the file gives them when it is read. Comments stand above everything, a remark
+    above the arm of its name.
     """
     lines = [f"# {line}".rstrip() for line in comments.splitlines()]
     lines += _assignments({name: v for name, v in tables.items() if isinstance(v, str)})

@@ -169,9 +169,7 @@ def _other_plan(study: Study) -> Iterator[Fault]:
 def other_claim(files: Storage, study_id: str) -> Iterator[Fault]:
     """Check that the results belong to this study: name and configuration alone locate them.
 
-    Args:
-        files: Where the study has, or will have, its trials' files.
-        study_id: The study's identity; empty before its first start, when no results are its own.
+    Before a study's first start it has no identity, and no results are its own.
     """
     claimed = files.read(CLAIM)
     if claimed is not None and claimed.decode(errors="replace") != study_id:

@@ -73,10 +73,8 @@ class Opening:
 class OpeningsLog:
     """The openings of one test set in one workspace.
 
-    Args:
-        folder: The workspace, or the folder of its rehearsals.
-        test_set: Name of the test set.
-        words: What messages call it; its name if empty.
+    It is in the workspace, or in the folder of its rehearsals. Messages call the test set by
+    `words`, or by its name.
     """
 
     def __init__(self, folder: Path, test_set: str = DS2, words: str = "") -> None:

@@ -229,9 +229,7 @@ class StudyRuns:
     def write(self, facts: RunFacts, files: Path | None = None) -> None:
         """Log what the store lacks of a run, and end the run if it has ended.
 
-        Args:
-            facts: What it is to show.
-            files: Folder whose content becomes its files.
+        The content of the folder `files` becomes its files.
 
         Raises:
             RefusedError: If the store works but refuses this.
@@ -263,8 +261,7 @@ class StudyRuns:
     def close_abandoned(self, known: Collection[Key]) -> None:
         """End open runs under the study's run that belong to no part of the study.
 
-        Args:
-            known: Kind and digest of the runs that the study has.
+        `known` has kind and digest of the runs that the study has.
         """
         with self._request():
             client, _ = self._experiment.connect()

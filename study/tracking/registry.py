@@ -82,13 +82,8 @@ def register(
 ) -> Registered:
     """Add an ensemble to the registry as the champion of a registered model.
 
-    Args:
-        ensemble: The networks.
-        name: The registered model; made where it does not exist; an existing one gets a new
-            version.
-        experiment: MLflow experiment of the run that holds the files.
-        workspace: Folder of the study.
-        tracking_uri: As in `find_store`.
+    A registered model that exists gets a new version; one that does not is made. A run of the
+    MLflow experiment holds the files; `tracking_uri` is as in `find_store`.
 
     Raises:
         UsageError: If the name is empty or has a character that addresses use.

@@ -114,11 +114,7 @@ def space_text(
 
     Settings that all share are under [fixed]; the one-standard-error pick is the reference.
 
-    Args:
-        search: The search.
-        picks: Its configurations to confirm.
-        seeds: Seeds for each fold.
-        epochs: Epochs of each trial; None keeps those of the search.
+    `seeds` are those of each fold; without `epochs` trials keep those of the search.
     """
     study = search.study
     changed = {} if epochs is None else {"epochs": epochs}

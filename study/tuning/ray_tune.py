@@ -76,10 +76,7 @@ def catching_signals(stop: StopSignal) -> Iterator[None]:
 def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
     """Return a function that counts the trials that may run at once.
 
-    Args:
-        resources: What each trial gets, and how many ran at once when the study began.
-        demand: The demand on a cluster, whose nodes come and go; None for a local Ray, which does
-            not change.
+    `demand` is that on a cluster, whose nodes come and go; None is a local Ray.
     """
     if demand is None:
         return lambda: resources.concurrency
@@ -115,13 +112,8 @@ def run_trials(
 ) -> None:
     """Run the conductor's proposals until none is left or a stop is signalled.
 
-    Args:
-        conductor: Proposes and listens.
-        job: What the trials share.
-        resources: What each trial gets, and how many run at once.
-        stop: Set from outside, or by this function when the deadline passes.
-        deadline: `time.monotonic()` at which the study's time is over; None is never.
-        demand: The demand on a cluster, whose nodes come and go; None on this machine.
+    A stop is signalled from outside, or here when the deadline, a `time.monotonic()`, passes.
+    `demand` is as in `slots`.
     """
     # Ray logs a traceback for each lost worker; the conductor prints one line instead.
     loud = _logger.isEnabledFor(logging.DEBUG)

@@ -20,10 +20,7 @@ _COLUMNS = 80
 class Screen:
     """Prints lines; above a moving one on a terminal, and plain ones in a pipe, a file or CI.
 
-    Args:
-        stream: Where to print; None is stderr.
-        quiet: Print nothing.
-        moving: Returns the moving line; called with its greatest length in characters.
+    `moving` returns the moving line; it is called with its greatest length in characters.
     """
 
     def __init__(
