@@ -69,8 +69,7 @@ class Store:
 
     def exists(self) -> bool:
         """Whether it may exist: only a SQLite file is checked."""
-        path = self.path
-        return path is None or (path.is_file() and path.stat().st_size > 0)
+        return self.path is None or _is_made(self.path)
 
     def redact(self, text: object) -> str:
         """Return a text, such as an error, with every credential of the address as `***`."""
@@ -247,7 +246,7 @@ def follow_move(store: Store, before: str, now: str) -> None:
 
 
 def _is_made(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _remove(database: Path) -> None:
