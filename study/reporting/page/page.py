@@ -47,7 +47,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
 FOLDED = {"calibration", "protocol", "literature", "provenance"}
 """Anchors of sections that a click opens."""
 
-BESIDE_FIGURES = {"sealed", "literature", "methods"}
+BESIDE_FIGURES = {"ranking", "sealed", "literature", "methods"}
 """Anchors of sections that say nothing while no trial is complete."""
 
 

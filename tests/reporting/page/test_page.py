@@ -245,7 +245,7 @@ def test_what_is_missing_is_said(make_results: MakeResults, state: str, said: st
     assert notes(results, "answer")[0].startswith(said)
     short = [part.anchor for part in sections(results) if part.blocks]
     if state != "one arm":  # no trial is complete: what there is, and what to do
-        kept = {"empty": [], "all failed": ["ranking", "alarms", "data"]}.get(state, ["data"])
+        kept = {"empty": [], "all failed": ["alarms", "data"]}.get(state, ["data"])
         assert short == ["answer", *kept, "protocol", "provenance"]
         assert [question for question, *_ in answers(results)] == ["What next?"]
         return
