@@ -47,7 +47,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
 FOLDED = {"calibration", "protocol", "literature", "provenance"}
 """Anchors of sections that a click opens."""
 
-BESIDE_FIGURES = {"ranking", "sealed", "literature", "methods"}
+OF_SCORES = {"ranking", "sealed", "literature", "methods"}
 """Anchors of sections that say nothing while no trial is complete."""
 
 
@@ -63,7 +63,7 @@ def sections(results: StudyResults) -> list[Section]:
             folded=anchor in folded,
         )
         for anchor, title, blocks in SECTIONS
-        if known or anchor not in BESIDE_FIGURES
+        if known or anchor not in OF_SCORES
     ]
     return [part for part in parts if part.blocks]
 
