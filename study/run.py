@@ -264,7 +264,7 @@ def _source(args: argparse.Namespace, space: Space, name: str, *, announced: boo
     if announced:
         _tell([f"records: {source.description}"])
     if announced or (args.dry_run and not args.quiet):
-        _tell(["preparing: beats and kernels that the cache lacks, an estimate of time"])
+        _tell(["preparing beats and kernels that the cache lacks, estimating the time"])
     return source
 
 

@@ -87,7 +87,7 @@ def before_trials(
     if existing:
         yield f"so far: {existing.state}"
     time = time_text(setup, at_once, epoch_s, existing.trials if existing else Trials())
-    yield f"{time}; missing floors and the start of Ray come before"
+    yield f"{time}; missing floors and the start of Ray come on top"
     yield f"stop: Ctrl-C keeps what is done; go on: {resume}"
     for note in notes_on(setup.plan.sampler, setup.space, at_once):
         yield f"note: {note}"
