@@ -205,16 +205,17 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.tuning.earlier import informed
     from study.tuning.machine import Machine
 
-    workspace = Path.cwd()
-    name = _name(args)
+    workspace, name = Path.cwd(), _name(args)
     addresses = {"study_storage": args.study_storage, "storage": args.storage}
     places = Places.of(workspace, name, **addresses)
     folder = places.folder
     # A missing study cannot be resumed: say so before anything is written.
     stored_plan = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
     existing = Study.open(workspace, name, **addresses) if stored_plan else None
-    announced = _announces(args, existing)
     machine = Machine.of(args, workspace)
+    if goes_on := _goes_on(args, existing):
+        machine.reach()
+    announced = goes_on and not (args.quiet or args.dry_run)
     source = _source(args, space, name, announced=announced)
     if args.dry_run:
         setup = _set_up(args, space, source, places, stored_plan, machine)
@@ -279,12 +280,11 @@ def _dry_run(
     return DONE
 
 
-def _announces(args: argparse.Namespace, existing: Study | None) -> bool:
-    """Return whether to print what a start will do: not if it runs nothing or is refused."""
-    goes_on = existing is None or (
+def _goes_on(args: argparse.Namespace, existing: Study | None) -> bool:
+    """Return whether a start runs trials: not if all are done, or it is refused."""
+    return existing is None or bool(
         args.resume and (existing.unfinished or args.trials or args.retry_failed)
     )
-    return bool(goes_on) and not (args.quiet or args.dry_run)
 
 
 def _header(setup: Setup, at_once: int, existing: Study | None) -> float:

@@ -90,6 +90,7 @@ class Session:
         """Return a function that runs a study of the models; check its options before training."""
         args, machine = self.args, self.machine
         shared = bool(args.storage)
+        machine.reach()
         for group in training.groups:
             machine.room_for(machine.demand(group.models, shared_storage=shared))
         if args.storage:

@@ -39,13 +39,7 @@ class Machine:
 
         Raises:
             UsageError: If the device is not there.
-            StudyStateError: If no cluster answers.
         """
-        if args.address:
-            # Imported here: a study on this machine needs no Ray yet.
-            from study.tuning.ray_session import reachable
-
-            reachable(args.address)
         cache_dir = default_cache_dir(workspace)
         os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
         return cls(
@@ -56,6 +50,18 @@ class Machine:
             gpus_per_trial=getattr(args, "gpus_per_trial", None),
             cache_dir=cache_dir,
         )
+
+    def reach(self) -> None:
+        """Check that the cluster answers, if trials are to run on one.
+
+        Raises:
+            StudyStateError: If it does not.
+        """
+        if self.address:
+            # Imported here: a study on this machine needs no Ray yet.
+            from study.tuning.ray_session import reachable
+
+            reachable(self.address)
 
     def demand(self, setup: Setup, *, shared_storage: bool) -> Demand:
         """Return the resources that each trial of a study should get."""

@@ -268,9 +268,11 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
     try:
         found = address
         if address == "auto":
-            found = ray._private.services.canonicalize_bootstrap_address(address)
+            # None where RAY_ADDRESS asks for a Ray of one's own.
+            found = ray._private.services.canonicalize_bootstrap_address(address) or ""
         host, _, port = found.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=timeout_s).close()
+        # Ray writes an IPv6 address in brackets, which a socket does not take.
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
     except (OSError, ValueError, OverflowError) as error:
         raise StudyStateError(
             f"--address {shown(address)}: nothing answers there ({error}); give HOST:PORT of a "

@@ -13,7 +13,8 @@ import pytest
 import ray
 
 import study
-from study.tuning.ray_session import leave_ray, ray_session
+from study.errors import StudyStateError
+from study.tuning.ray_session import leave_ray, ray_session, reachable
 from study.tuning.ray_tune import StopSignal, catching_signals
 from study.tuning.resources import Demand
 
@@ -119,3 +120,11 @@ def test_a_signal_that_was_ignored_stays_ignored(request: pytest.FixtureRequest)
     with catching_signals(stop):
         signal.raise_signal(signal.SIGHUP)
     assert not stop.cause
+
+
+def test_no_cluster_is_found_where_the_environment_asks_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with pytest.raises(StudyStateError, match="--address auto: nothing answers there"):
+        reachable("auto")
