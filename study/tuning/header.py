@@ -87,7 +87,8 @@ def before_trials(
     if existing:
         yield f"so far: {existing.state}"
     time = time_text(setup, at_once, epoch_s, existing.trials if existing else Trials())
-    yield f"{time}; missing floors and the start of Ray come on top"
+    on_top = "; missing floors and the start of Ray come on top"
+    yield time if math.isnan(epoch_s) else f"{time}{on_top}"
     yield f"stop: Ctrl-C keeps what is done; go on: {resume}"
     for note in notes_on(setup.plan.sampler, setup.space, at_once):
         yield f"note: {note}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from study.models.classifier import build_model
 from study.models.plugins.plugin import Plugin
 from study.tuning.dry_run import broken_routes, build_branches, plan_lines
 from study.tuning.estimate import trial_seconds
+from study.tuning.header import before_trials
 from study.tuning.setup import Setup
 from tests.builders import checked_space_of, low_rank, set_up_study, space_toml
 from tests.command import fresh_tables
@@ -64,6 +66,11 @@ def test_what_all_branches_take_from_a_template_is_said_once(
     seen = set_up_study(tmp_path, text, small_source)
     told = [line for line in plan_lines(seen, 1, run_branches=False) if "median of up to" in line]
     assert [line.partition(" deviation from")[0] for line in told] == ["  all of them:"]
+
+
+def test_a_start_leaves_out_what_comes_on_top_of_an_unknown_time(setup: Setup) -> None:
+    time, *_ = before_trials(setup, 1, math.nan, None, "")
+    assert time == "time: known after the first epoch; --dry-run estimates it"
 
 
 def test_a_plug_in_that_uses_rr_otherwise_than_it_declares_is_told() -> None:
