@@ -96,6 +96,7 @@ def _make(args: argparse.Namespace) -> int:
 
     output = _output(args)
     study = Study.open(Path.cwd(), args.study).readable()
+    study.space.refuse_rehearsal(study.name)
     config, runs = _arm(study, args.arm)
     copies = _copies_of_plugins(config, output)
     source = source_asked(args)

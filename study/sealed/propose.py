@@ -73,9 +73,11 @@ def propose(
     Raises:
         PlanError: If the study has no trial that a test could include, or no arm's beats are among
             those of the study.
+        StudyStateError: If the study is a rehearsal.
         UsageError: If there is no such study, or an arm is unknown.
     """
     study = Study.open(workspace, name, study_storage=storage_url).readable()
+    study.space.refuse_rehearsal(name)
     stored = study.plan
     trials = _ranked_trials(study)
     if not trials:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config import ARM_PARTS, GROUPS, PARAMETERS, Cut, TrialConfig, digest_of
-from study.errors import ConfigError, SpaceError, listed, unknown
+from study.errors import ConfigError, SpaceError, StudyStateError, listed, unknown
 from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
 from study.spaces.parameter import ArmSpec, Parameter, Value
@@ -95,6 +95,18 @@ class Space:
     def rehearses(self) -> bool:
         """Whether it is a rehearsal by `--quick`, whose scores mean nothing."""
         return self.description.startswith(REHEARSAL)
+
+    def refuse_rehearsal(self, study: str) -> None:
+        """Refuse the study of this name, if it is a rehearsal, where its scores would be used.
+
+        Raises:
+            StudyStateError: If it is one.
+        """
+        if self.rehearses:
+            raise StudyStateError(
+                f"study '{study}': is a rehearsal (--quick), and its scores mean nothing; run its "
+                "space without --quick, and name that study"
+            )
 
     @property
     def n_trials(self) -> int:

@@ -10,12 +10,12 @@ import optuna
 import pytest
 
 from study.config import TrialConfig, digest_of
-from study.errors import PlanError, UsageError
+from study.errors import PlanError, StudyStateError, UsageError
 from study.keys import FLOORS
 from study.models import rules
 from study.sealed.plan import SealedPlan, parse_plan
 from study.sealed.propose import propose
-from study.spaces.load import load_space
+from study.spaces.load import load_space, rehearsal
 from study.spaces.sealed_plan import Origin
 from study.store.floors import KEY
 from study.store.folder import study_folder
@@ -40,6 +40,7 @@ COMPARE = space_toml(
     arms=[{"name": name, **arm} for name, arm in ARMS.items()],
     settings={"draws": 2, "reference": "concat", "contrasts": CONTRASTS},
 )
+SEARCH = {"trials": 12, "sampler": "tpe", "scheduler": "none"}
 
 PLAN = study_plan(
     name="s",
@@ -67,7 +68,8 @@ def settle(
     """Leave a study with complete trials: arm, draw, configuration, objective."""
     folder = study_folder(workspace, plan.name)
     plan.save(folder)
-    (folder / "space.toml").write_text(COMPARE)
+    searched = space_toml(RATES, fixed={"epochs": 2}, settings=SEARCH)
+    (folder / "space.toml").write_text(COMPARE if plan.kind == "compare" else searched)
     url = f"sqlite:///{folder / 'study.db'}"
     study = optuna.create_study(study_name=plan.name, storage=url, direction="maximize")
     for number, (arm, draw, config, score) in enumerate(trials):
@@ -226,13 +228,19 @@ def test_a_study_that_cannot_be_proposed_from_is_refused(tmp_path: Path) -> None
     with pytest.raises(PlanError, match="complete; name the arms to be tested by --arms"):
         proposed(tmp_path / "apart")
     rr = small_config(fusion="rr_only", segmentation="beat")
-    of_beats = replace(PLAN, kind="search", data_fingerprints={"beat/antialiased": "2" * 12})
+    seen = {"beat/antialiased": "2" * 12}
+    of_beats = replace(PLAN, kind="search", sampler="tpe", data_fingerprints=seen)
     settle(tmp_path / "rr", of_beats, [(rules.arm(rr), 0, rr, 0.5)])
     with pytest.raises(PlanError, match="none of opt1-rr_only has beats that it saw"):
         proposed(tmp_path / "rr", "opt1-rr_only")
     settle(tmp_path, PLAN, [])
     with pytest.raises(PlanError, match="no complete trial with a finite val_auprc_sv"):
         proposed(tmp_path)
+    settle(tmp_path / "quick", PLAN, [(rules.arm(rr), 0, rr, 0.5)])
+    space = study_folder(tmp_path / "quick", "s") / "space.toml"
+    space.write_text(rehearsal(load_space(space)).text)
+    with pytest.raises(StudyStateError, match="'s': is a rehearsal .* run its space without"):
+        proposed(tmp_path / "quick")
 
 
 def test_an_unfinished_study_ranks_arms_on_draws_of_all(tmp_path: Path, comparison: Path) -> None:
