@@ -49,12 +49,12 @@ def _compared(results: StudyResults, names: Mapping[str, str]) -> str:
     if results.comparison is None:
         return f"{arm} has the highest {name}; the arms are not compared."
     text = f"{arm} is first in {name}"
-    if first.choice is not None and math.isfinite(first.choice.corrected):
-        text += f", {score_text(first.choice.corrected)} to quote"
+    if first.choice is not None and math.isfinite(first.choice.to_quote):
+        text += f", {score_text(first.choice.to_quote)} to quote"
     if (pair := first.contrast) is not None:
         test = f", adjusted p {p_text(pair.p_adjusted)}" if math.isfinite(pair.p_adjusted) else ""
         text += f"; {pair_name(pair)}: {first.difference(pair)}{test}: {first.verdict}"
     if (over := first.over_floor) is not None:
-        beats = "it beats" if first.beats_floor else "it is not shown to beat"
-        text += f"; {beats} the floor, {over.second}: {first.difference(over)}"
+        beside = first.beside_floor("it beats", "it is below", "it is not shown to beat")
+        text += f"; {beside} the floor, {over.second}: {first.difference(over)}"
     return f"{text}."

@@ -42,10 +42,11 @@ class Lead:
             return "a difference is shown"
         return f"the interval is {'above' if difference.low > 0 else 'below'} 0"
 
-    @property
-    def beats_floor(self) -> bool:
-        """Whether the interval of what it is above the floor is above 0."""
-        return self.over_floor is not None and self.over_floor.estimates[self.quantity].low > 0
+    def beside_floor(self, above: str, below: str, unclear: str) -> str:
+        """Return the words for where the interval of what it is above the floor lies."""
+        if self.over_floor is None or not self.over_floor.estimates[self.quantity].clear:
+            return unclear
+        return above if self.over_floor.estimates[self.quantity].value > 0 else below
 
     def difference(self, pair: Contrast) -> str:
         """Return a difference with its interval."""

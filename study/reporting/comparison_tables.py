@@ -14,6 +14,7 @@ from study.statistics.findings import (
     LEVEL,
     MEASURE_NAMES,
     QUANTITIES,
+    Choice,
     Comparison,
     Contrast,
     RecordRow,
@@ -294,6 +295,14 @@ def _folds(row: RecordRow) -> str:
     return " ".join(map(str, row.folds))
 
 
+def choice_text(choice: Choice) -> str:
+    """Return the score to quote of the best arm, beside its own, by which it was chosen."""
+    own, corrected = score_text(choice.value), score_text(choice.corrected)
+    if choice.to_quote >= choice.value:
+        return f"{own} to quote: corrected for its choice it is {corrected}, and no lower"
+    return f"{corrected} to quote, not its own {own}, by which it was chosen"
+
+
 def choice_sentences(comparison: Comparison) -> list[str]:
     """Say which arm is best, which simplest arm is as good, and each arm's budget."""
     choice = comparison.choice
@@ -311,9 +320,8 @@ def choice_sentences(comparison: Comparison) -> list[str]:
         )
     return [
         f"Best arm, placebos left out: {choice.best}. Best in resamples: {', '.join(often)}. "
-        f"{metric_name(comparison.objective)} to quote: {score_text(choice.corrected)}, from "
-        "choosing on the patients of each resample and scoring on the others, and not its own "
-        f"{score_text(choice.value)}, by which it was chosen.",
+        f"{metric_name(comparison.objective)} {choice_text(choice)}. The correction chooses on "
+        "the patients of each resample and scores on the others.",
         simplest,
         _budget(comparison),
     ]

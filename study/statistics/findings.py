@@ -163,13 +163,18 @@ class Choice:
 
     best: str  # arm with the highest objective
     value: float  # its score, which is too high because the arm was chosen by it
-    # The figure to quote: chosen in-bag, scored on out-of-bag patients, at the level of all arms
+    # Chosen in-bag, scored on out-of-bag patients, at the level of all arms
     corrected: float
     out_of_bag: float  # mean out-of-bag score of the arm chosen in-bag, as it is
     # Share of the resamples in which each arm was chosen in-bag, most often first
     selected: Mapping[str, float]
     simplest: str  # simplest arm within one standard error of the paired difference to the best
     within: tuple[str, ...]  # all arms within it, simplest first; the best is among them
+
+    @property
+    def to_quote(self) -> float:
+        """The corrected score, but not above its own: being chosen makes no score too low."""
+        return min(self.corrected, self.value)  # NaN where the first is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

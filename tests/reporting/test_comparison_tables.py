@@ -15,6 +15,7 @@ from study.keys import AUPRC_SV, CLASSES, metric
 from study.reporting.comparison_tables import (
     beside_table,
     choice_sentences,
+    choice_text,
     classes_table,
     comparison_tables,
     contrasts_table,
@@ -90,6 +91,14 @@ def test_the_console_fits_and_says_what_it_shows(beats: Beats, arms: list[ArmRun
         "(concat, film_placebo, ecg).",
     ):
         assert said in " ".join(text.split()), said
+
+
+def test_no_more_is_quoted_than_an_arm_scored(beats: Beats, arms: list[ArmRuns]) -> None:
+    choice = compared(beats, arms).choice
+    assert choice is not None
+    lower, higher = (replace(choice, value=0.5, corrected=score) for score in (0.48, 0.51))
+    assert choice_text(lower) == ".480 to quote, not its own .500, by which it was chosen"
+    assert choice_text(higher).startswith(".500 to quote: corrected for its choice it is .510")
 
 
 def test_console_csv_and_json_have_the_same_digits(beats: Beats, arms: list[ArmRuns]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from study.keys import RELIANCE_CLASSES, Outcome
 from study.reporting.alarms import Severity
 from study.reporting.answer import FIRST, Lead, lead, why_none
+from study.reporting.comparison_tables import choice_text
 from study.reporting.page.html import Answer, Answers, Block, Note, Tone
 from study.reporting.page.ranking import arms_as_dots
 from study.reporting.results import StudyResults
@@ -110,8 +111,7 @@ def _which(results: StudyResults, first: Lead) -> Answer:
     return (
         question,
         arm,
-        f"{name} {score_text(choice.corrected)} to quote, not its own "
-        f"{score_text(choice.value)}, by which it was chosen{alternatives}",
+        f"{name} {choice_text(choice)}{alternatives}",
     )
 
 
@@ -186,7 +186,7 @@ def _floor(results: StudyResults, first: Lead) -> Answer:
         return question, "unknown", _no_floor(results)
     return (
         question,
-        "yes" if first.beats_floor else "not shown",
+        first.beside_floor("yes", "no, it is below", "not shown"),
         f"{metric_name(results.study.objective)}, {first.arm} minus {pair.second} on the same "
         f"patients: {first.difference(pair)}",
     )
