@@ -92,15 +92,22 @@ class Study:
 
 
 def open(study: str | Path) -> Study:
-    """Return a study, finished or not: one of this folder by its name, any by its folder.
+    """Return a study, finished or not: one of this folder by its name, any by its folder's path.
+
+    The folder lies in a folder `studies`, as every start makes it.
 
     Raises:
         UsageError: If there is no such study.
         StudyStateError: If its records cannot be read.
     """
-    folder = Path(STUDIES, study) if len(Path(study).parts) == 1 else Path(study)
-    workspace = folder.resolve().parents[1]
-    return Study(store.Study.open(workspace, folder.name).readable())
+    path = Path(str(study))
+    folder = (Path(STUDIES, path) if len(path.parts) == 1 else path).absolute()
+    if folder.parent.name != STUDIES:
+        raise UsageError(
+            f"study '{study}': is no folder of a study: give the name of a study in ./{STUDIES}, "
+            f"or the path of a folder that lies in a folder '{STUDIES}'"
+        )
+    return Study(store.Study.open(folder.parents[1], folder.name).readable())
 
 
 def run(space: str | Path, **settings: Setting) -> Study:

@@ -36,6 +36,9 @@ def test_the_notebook_runs_from_a_study_to_a_figure(studies: Studies) -> None:
             exec(source, seen)
         with pytest.raises(UsageError, match="there is no study 'none'"):
             api.open("none")
+        for no_study in ("/", "/tmp"):
+            with pytest.raises(UsageError, match=f"^study '{no_study}': is no folder of a study"):
+                api.open(no_study)
         with pytest.raises(UsageError, match="unrecognized arguments: --no-option"):
             api.run("small.toml", no_option=1)
         with pytest.raises(UsageError, match="^help: runs no study that could be returned; give"):
