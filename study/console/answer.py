@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from study.reporting.answer import FIRST, lead, why_none
 from study.reporting.comparison_tables import pair_name
 from study.reporting.results import StudyResults
+from study.reporting.trial_tables import mean_scores
 from study.statistics.findings import metric_name
 from study.store.floors import highest_floor
-from study.wording import SYNTHETIC, capital, listing, p_text, plural, score_text
+from study.wording import SYNTHETIC, capital, first_few, listing, p_text, plural, score_text
 
 
 def answer(results: StudyResults, names: Mapping[str, str]) -> str:
@@ -47,7 +48,10 @@ def _compared(results: StudyResults, names: Mapping[str, str]) -> str:
     first, name = lead(results), metric_name(results.study.objective)
     arm = names.get(first.arm, first.arm)
     if results.comparison is None:
-        return f"{arm} has the highest {name}; the arms are not compared."
+        means = mean_scores(results.ranked, results.study.objective)
+        scores = [f"{names.get(arm, arm)} {score_text(mean)}" for arm, mean in means.items()]
+        why = "the arms are not compared" if len(means) > 1 else "it is compared with no other arm"
+        return f"{name}: {first_few(scores)}; {why}."
     text = f"{arm} is first in {name}"
     if first.choice is not None and math.isfinite(first.choice.to_quote):
         text += f", {score_text(first.choice.to_quote)} to quote"

@@ -29,6 +29,7 @@ from study.reporting.trial_tables import (
     databases_table,
     failures_table,
 )
+from study.store.checks import LOST_RESULTS, faults
 from study.store.folder import TRIALS
 from study.store.openings import OpeningsLog
 from study.wording import plural, score_text, short_names, with_short_names
@@ -159,6 +160,8 @@ def next_lines(study: Study, experiment: Experiment | None, width: int) -> Itera
     steps = dict[str, str]()
     if study.unfinished:
         steps[resume_words(plan.name)] = "goes on with what is left"
+    if any(fault.kind == LOST_RESULTS for fault in faults(study, deep=False)):
+        steps[f"{run} --repair {plan.name}"] = "then --resume: runs again what lost its files"
     if study.rows:
         page = as_called(f"python -m study.report --study {plan.name}")
         steps[page] = "writes the page, with all tables"

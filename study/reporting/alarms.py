@@ -12,8 +12,9 @@ from enum import StrEnum
 
 from study.keys import Outcome
 from study.reporting.table import interval_text
-from study.statistics.findings import Comparison, score_name
+from study.statistics.findings import Comparison, metric_name, score_name
 from study.statistics.rr_use import NO_RELIANCE, RRLoss, RRUse
+from study.store.floors import StudyFloor, highest_floor
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural, score_text
 
@@ -197,6 +198,29 @@ def floor_alarms(comparison: Comparison) -> list[Alarm]:
             severity=Severity.WARNING,
             what=f"not shown to beat {pairs[0].second}: {listing(counts)}",
             evidence=f"on the same patients they differ from it {'; '.join(evidence)}",
+            advice="do not claim that these arms do more than a linear model",
+        )
+    ]
+
+
+def below_floor_alarms(
+    scores: Mapping[str, float], floors: Iterable[StudyFloor], objective: str
+) -> list[Alarm]:
+    """Name the arms that score no higher than the highest floor, where nothing is compared."""
+    highest = highest_floor(floors, objective)
+    if highest is None:
+        return []
+    floor = highest.metrics[objective]
+    below = [f"{arm} {score_text(value)}" for arm, value in scores.items() if value <= floor]
+    if not below:
+        return []
+    return [
+        Alarm(
+            severity=Severity.WARNING,
+            what=f"no higher than the floor, {highest.words}: {len(below)} of "
+            f"{plural(len(scores), 'arm')} in {metric_name(objective)}",
+            evidence=f"it scores {score_text(floor)}, {first_few(below)}; they are not "
+            "compared on the same patients",
             advice="do not claim that these arms do more than a linear model",
         )
     ]

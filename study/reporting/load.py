@@ -53,7 +53,7 @@ def load(
     alarms: list[Alarm] = []
     if study.rows and has_beats:
         say("looking for what is wrong")
-        alarms = study_alarms(study, comparison=comparison)
+        alarms = study_alarms(study, comparison=comparison, floors=floors)
     return StudyResults(
         study=study,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

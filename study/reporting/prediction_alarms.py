@@ -21,6 +21,7 @@ from study.models import rules
 from study.reporting.alarms import (
     Alarm,
     Severity,
+    below_floor_alarms,
     failure_alarms,
     floor_alarms,
     in_order,
@@ -28,7 +29,9 @@ from study.reporting.alarms import (
     rung_alarms,
     screening_alarm,
 )
+from study.reporting.trial_tables import mean_scores
 from study.statistics.findings import Comparison
+from study.store.floors import StudyFloor
 from study.store.study import Study
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural
@@ -44,7 +47,9 @@ _FLAT = 1e-6
 _SAMPLED_BEATS = 500
 
 
-def study_alarms(study: Study, *, comparison: Comparison | None) -> list[Alarm]:
+def study_alarms(
+    study: Study, *, comparison: Comparison | None, floors: Sequence[StudyFloor] = ()
+) -> list[Alarm]:
     """Return the alarms of a study whose beats were prepared, the most severe first."""
     configs = study.configs
     rows = [
@@ -61,9 +66,23 @@ def study_alarms(study: Study, *, comparison: Comparison | None) -> list[Alarm]:
             *reliance_alarms(ranked, _given_rr(rows, configs)),
             *(rung_alarms(*study.trials.rung_correlation()) if stopped_early else ()),
             *([screening_alarm()] if study.space.n_finals else ()),
-            *(floor_alarms(comparison) if comparison else ()),
+            *_of_floors(study, ranked, comparison, floors),
         ]
     )
+
+
+def _of_floors(
+    study: Study,
+    ranked: Sequence[TrialRow],
+    comparison: Comparison | None,
+    floors: Sequence[StudyFloor],
+) -> list[Alarm]:
+    """Hold the arms against the highest floor: on the same patients, or else by their scores."""
+    if comparison is not None and comparison.above_floor:
+        return floor_alarms(comparison)
+    searches = study.plan.kind == "search"
+    scores = study.arm_scores if searches else mean_scores(ranked, study.objective)
+    return below_floor_alarms(scores, floors, study.objective)
 
 
 def _facts(study: Study) -> dict[str, PredictionFacts]:

@@ -298,6 +298,12 @@ def arms_in_order(rows: Sequence[TrialRow], objective: str, arms: Iterable[str] 
     return sorted({*arms, *(row.arm for row in rows)}, key=order)
 
 
+def mean_scores(rows: Sequence[TrialRow], objective: str) -> dict[str, float]:
+    """Return the mean objective of each arm's comparable trials, the best first."""
+    arms = arms_in_order(rows, objective)
+    return {arm: mean_metric(comparable(rows, objective, arm), objective) for arm in arms}
+
+
 def _ended(rows: Sequence[TrialRow], arm: str, outcome: Outcome) -> int:
     return sum(row.arm == arm and row.outcome is outcome for row in rows)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from study.errors import StudyStateError
 from study.keys import current_word
-from study.store.checks import SHOWN, Fault, faults, other_claim, refuse, steps
+from study.store.checks import LOST_RESULTS, SHOWN, Fault, faults, other_claim, refuse, steps
 from study.store.folder import CLAIM, SPACE_COPY
 from study.store.ledger import Ledger
 from study.store.lock import here
@@ -149,7 +149,7 @@ def _refuse_copy(study: Study) -> None:
 def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
     """Warn of complete trials whose results are gone: tables would leave them out."""
     lost = [
-        f"trial {fault.trial}: {fault.found}" for fault in faults if fault.kind == "lost results"
+        f"trial {fault.trial}: {fault.found}" for fault in faults if fault.kind == LOST_RESULTS
     ]
     lost += [fault.found for fault in faults if fault.kind == "no results at all"]
     if lost:

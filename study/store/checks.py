@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from study.store.study import Study
     from study.store.trials import TrialRow
 
+LOST_RESULTS = "lost results"
+"""Kind of the fault of a complete trial whose files are missing or damaged."""
+
 SHOWN = 5
 """How many trials or files a message names before it says "and N more"."""
 
@@ -242,7 +245,7 @@ def _results_of(row: TrialRow, folder: Storage, *, deep: bool) -> Iterator[Fault
         return
     if finding := "; ".join(f"{name} {fault}" for name, fault in wrong.items() if fault):
         yield Fault(
-            kind="lost results", found=finding, trial=row.number, digest=row.digest, mend=_WITHDRAW
+            kind=LOST_RESULTS, found=finding, trial=row.number, digest=row.digest, mend=_WITHDRAW
         )
 
 

@@ -21,6 +21,7 @@ from study.reporting.prediction_alarms import (
     study_alarms,
 )
 from study.statistics.predictions import ArmRuns, Beats
+from study.store.floors import StudyFloor
 from study.store.folder import BEATS
 from study.store.study import Study
 from study.store.trial_files import PREDICTIONS
@@ -217,6 +218,16 @@ def test_arms_are_held_against_the_floor_on_the_same_patients(
     (in_s,) = re.findall(r"in AUPRC S by ([^;]+)", alarm.evidence)
     assert re.match(r"\w+ [+-]\.\d{3} \[-\.\d{3}, ", in_s)
     assert "film " not in in_s
+
+
+def test_arms_that_are_not_compared_are_held_against_the_floor_by_their_scores(
+    study: Study,
+) -> None:
+    """Their scores are .4, .5 and .6."""
+    floors = [StudyFloor(name="a_line", digest="", metrics={AUPRC_SV: 0.55})]
+    *_, alarm = study_alarms(study, comparison=None, floors=floors)
+    assert alarm.what == "no higher than the floor, a line: 2 of 3 arms in AUPRC S+V"
+    assert alarm.evidence.startswith("it scores .550, film_placebo .500 and film .400; ")
 
 
 def test_what_stopped_or_screened_trials_is_judged(study: Study) -> None:

@@ -100,6 +100,8 @@ def _which(results: StudyResults, first: Lead) -> Answer:
     if not arm:
         return question, "none yet", results.why("comparison", why_none(results))
     name = metric_name(results.study.objective)
+    if results.comparison is None and len({row.arm for row in results.ranked}) > 1:
+        return question, "unknown", results.why("comparison", "the arms are not compared yet")
     if choice is None:
         return question, arm, f"the only arm, or {name} is undefined: nothing to choose"
     as_good = [other for other in choice.within if other != arm]
