@@ -32,6 +32,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,10 +209,11 @@ def _run(args: argparse.Namespace, began: float) -> int:
     workspace, name = Path.cwd(), _name(args)
     addresses = {"study_storage": args.study_storage, "storage": args.storage}
     places = Places.of(workspace, name, **addresses)
-    folder = places.folder
     # A missing study cannot be resumed: say so before anything is written.
-    stored_plan = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
+    stored_plan = StudyPlan.load(places.folder) if args.resume else StudyPlan.find(places.folder)
     existing = Study.open(workspace, name, **addresses) if stored_plan else None
+    if existing and args.retry_failed:
+        existing = replace(existing, trials=existing.trials.retrying())
     machine = Machine.of(args, workspace)
     if goes_on := _goes_on(args, existing):
         machine.reach()
@@ -220,7 +222,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if args.dry_run:
         setup = _set_up(args, space, source, places, stored_plan, machine)
         return _dry_run(args, setup, machine, existing)
-    with locked(folder):
+    with locked(places.folder):
         places.probe(new=stored_plan is None)  # as MLflow is, before records are prepared
         experiment = None if args.no_track else _experiment(args, source.kind, stored_plan)
         setup = _set_up(args, space, source, places, stored_plan, machine)
@@ -282,9 +284,7 @@ def _dry_run(
 
 def _goes_on(args: argparse.Namespace, existing: Study | None) -> bool:
     """Return whether a start runs trials: not if all are done, or it is refused."""
-    return existing is None or bool(
-        args.resume and (existing.unfinished or args.trials or args.retry_failed)
-    )
+    return existing is None or bool(args.resume and (existing.unfinished or args.trials))
 
 
 def _header(setup: Setup, at_once: int, existing: Study | None) -> float:

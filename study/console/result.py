@@ -161,7 +161,7 @@ def next_lines(study: Study, experiment: Experiment | None, width: int) -> Itera
     if study.unfinished:
         steps[resume_words(plan.name)] = "goes on with what is left"
     if any(fault.kind == LOST_RESULTS for fault in faults(study, deep=False)):
-        steps[f"{run} --repair {plan.name}"] = "then --resume: runs again what lost its files"
+        steps[f"{run} --repair {plan.name}"] = "then --resume: brings lost files back"
     if study.rows:
         page = as_called(f"python -m study.report --study {plan.name}")
         steps[page] = "writes the page, with all tables"

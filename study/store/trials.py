@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
@@ -23,7 +23,7 @@ from study.config import TrialConfig
 from study.files import csv_text
 from study.keys import Outcome, Tag, current_word
 from study.models.plugins.plugin import configuration_of
-from study.store.history import METRICS, numbered
+from study.store.history import METRICS, name_of, numbered
 
 PROTECTED, DUPLICATE_OF = "protected", "duplicate_of"
 INDEX, EPOCHS, SECONDS = "index", "epochs", "seconds"
@@ -238,6 +238,16 @@ class Trials:
     def owed(self) -> list[FrozenTrial]:
         """Interrupted or withdrawn last attempts, by number."""
         return [t for t in self.unsettled if not self.running or t.state.is_finished()]
+
+    def retrying(self) -> Self:
+        """Return these trials as `--retry-failed` leaves them: each that failed is owed again."""
+        failed = {
+            name_of(WITHDRAWN, row.number): row.cause
+            for row in self.rows
+            if row.outcome is Outcome.FAILED
+        }
+        attrs = {**self.attrs, **failed, EXHAUSTED: False}  # as each withdrawal leaves it
+        return replace(self, attrs=attrs) if failed else self
 
     def why_owed(self, trial: FrozenTrial) -> str:
         """Return the reason why a trial must run again."""

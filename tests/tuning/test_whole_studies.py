@@ -124,6 +124,8 @@ def test_a_comparison_runs_every_arm_and_its_placebo(studies: Studies) -> None:
     without = studies.here("compare", "compare")
     assert without.code == 0
     assert "note: the arms are not compared: trial 0, film: " in without.out
+    assert re.search(r"\nAnswer: AUPRC S\+V: film \S+ concat \S+ and \w+ \S+ the", without.out)
+    assert "--repair compare    then --resume: brings " in without.out.split("\nNext:")[1]
     assert "\nArms by score. Mean ± sd over the draws of each arm" in without.out
 
 
@@ -159,6 +161,8 @@ def test_mitdb_without_ds2_and_with_a_trial_that_fails(
     recorded = replace(studies, experiment="ecg-rr-fusion")
     assert {r.info.status for r in recorded.runs("long", "trial")} == {"FINISHED", "FAILED"}
     monkeypatch.setattr(TrialJob, "training", build)
+    dry = trained_here(studies.folder, [*words, "--resume", "--retry-failed", "--dry-run"])
+    assert "\nso far: unfinished: 1 of 2 trials settled, 1 interrupted, best " in dry.out
     tells = ("--on-end", "echo $STUDY_NAME $STUDY_EXIT_CODE $STUDY_STATE > told")
     assert trained_here(studies.folder, [*words, "--resume", "--retry-failed", *tells]).code == 0
     assert (studies.folder / "told").read_text().startswith("long 0 finished: 2 of 2 trials sett")
