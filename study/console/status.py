@@ -100,7 +100,8 @@ def _read(args: Namespace, name: str, *, locked_here: bool = False) -> _Checked:
         locked_here=locked_here,
     )
     listed = faults(study)
-    compared, tracker = True, "no tracker has this study"
+    # Before a study's first trial there is no storage, and nothing to compare.
+    compared, tracker = not listed, "not compared: what it should have is in the Optuna storage"
     if args.no_track:
         compared, tracker = False, "left out (--no-track)"
     elif not study.unreadable:

@@ -156,6 +156,17 @@ class StudyPlan:
             "began it, or begin it again under another --name"
         )
 
+    def refuse_renamed(self, folder: Path) -> None:
+        """Refuse to read a study whose folder has another name than the study (`StudyStateError`).
+
+        Its storage, its files and MLflow know it by its own name.
+        """
+        if folder.name != self.name:
+            raise StudyStateError(
+                f"{folder}: is the folder of study '{self.name}', renamed: rename it back to "
+                f"{self.name}"
+            )
+
     def load_plugins(self, folder: Path, given: Iterable[Plugin] = ()) -> None:
         """Load its plug-ins: those that are given, the others from the study's folder.
 

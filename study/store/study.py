@@ -179,10 +179,11 @@ class Study:
 
         Raises:
             UsageError: If there is no such study, or the given storage does not have it.
-            StudyStateError: If its plan cannot be read.
+            StudyStateError: If its plan cannot be read, or its folder was renamed.
         """
         places = Places.of(workspace, name, study_storage=study_storage, storage=storage)
         study = cls.at(places, locked_here=locked_here)
+        study.plan.refuse_renamed(places.folder)
         if study.unreadable and places.by_option:
             raise UsageError(
                 f"--study-storage: {study.unreadable}; give the address that study '{name}' was "
@@ -237,7 +238,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """The study's name, even where its folder was renamed."""
+        """The study's name."""
         return self.plan.name
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from study.store import trials
+from study.store.folder import COMMAND
 from study.store.ledger import Ledger
 from study.store.lock import Owner, here, locked
 from tests.command import Ended
@@ -103,9 +104,18 @@ def test_a_storage_that_is_gone_is_named_and_not_made(folder: Path, lost: str) -
         (folder / lost).unlink()
     code, lines = status()
     assert lines[1].endswith(f"nothing is known of its trials: {folder}/study.db does not exist")
+    assert lines[2] == "MLflow: not compared: what it should have is in the Optuna storage"
     assert code == (1 if lost == "study.db" else 0)
     assert status(option="--repair")[0] == code
     assert not (folder / "study.db").exists()
+
+
+@pytest.mark.parametrize("option", ["--status", "--repair", "--resume"])
+def test_a_renamed_folder_is_refused_before_anything_else(folder: Path, option: str) -> None:
+    (folder / COMMAND).write_text("python -m study.run --space tiny --data synthetic")
+    other = folder.rename(folder.with_name("other"))
+    said = f"error: {other}: is the folder of study 'tiny', renamed: rename it back to tiny\n"
+    assert run_here(Path.cwd(), [option, "other"]) == Ended(2, "", said)
 
 
 def test_what_could_not_be_compared_is_not_known_to_agree(folder: Path, tmp_path: Path) -> None:
