@@ -52,12 +52,15 @@ class StopSignal:
     cause: str = ""  # message for the user
     interrupted: bool = False  # whether a signal asks for it
     faulty: bool = False  # whether a fault of the machine must be mended first
-    at_once: bool = False  # whether to end without any wait
+    at_once: bool = False  # whether to end without the wait for MLflow
 
 
 @contextmanager
 def catching_signals(stop: StopSignal) -> Iterator[None]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an orderly stop; a second one ends at once."""
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an orderly stop.
+
+    A second one leaves out the wait for MLflow; Ray takes its seconds to end all the same.
+    """
 
     def handle(number: signal.Signals) -> None:
         if stop.interrupted:
@@ -66,7 +69,9 @@ def catching_signals(stop: StopSignal) -> Iterator[None]:
         stop.cause, stop.interrupted = stop.cause or f"{number.name} received", True
         with suppress(OSError):  # the terminal may be gone
             _logger.warning(
-                "%s: stopping; finished work is kept. A second signal ends at once.", number.name
+                "%s: stopping, which takes seconds; finished work is kept. After a second signal "
+                "the end does not wait for MLflow.",
+                number.name,
             )
 
     with handling(handle):

@@ -103,7 +103,7 @@ def test_nothing_is_collected_while_ray_is_left(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_first_signal_stops_in_order_and_a_second_ends_at_once(number: signal.Signals) -> None:
+def test_a_first_signal_stops_in_order_and_a_second_raises(number: signal.Signals) -> None:
     signal.signal(number, signal.default_int_handler)  # CI may run where it is ignored
     stop, before = StopSignal(), signal.getsignal(number)
     with catching_signals(stop):
