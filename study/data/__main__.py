@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from study.command import DONE, as_called, carry_out
@@ -124,12 +125,14 @@ def _proposed(folder: Path, written: Path | None) -> Iterator[str]:
     yield ""
     if not written:
         yield "A study needs a split file, which names the patient of each record. To write one:"
-        yield f"  {as_called('python -m study.data')} --records {folder} --write-split own.toml"
+        run = as_called("python -m study.data")
+        yield f"  {run} --records {quote(str(folder))} --write-split own.toml"
         return
     yield f"{written}: names {plural(len(source.records), 'record')}, each as a patient. Say there"
     yield "which are of one person; then:"
     run = as_called("python -m study.run")
-    yield f"  {run} --space fusion_compare --records {folder} --split {written} --dry-run"
+    own = f"--records {quote(str(folder))} --split {quote(str(written))}"
+    yield f"  {run} --space fusion_compare {own} --dry-run"
 
 
 def _shown(source: Source) -> list[str]:

@@ -208,8 +208,9 @@ def _examine(
     checksums = record_checksums(folder, name)
     if known := published_among(checksums, DS1):
         file, published = known
+        named = "" if Path(file).name == published else f"{published} "
         raise KnownRecordError(
-            f"is {published} of MIT-BIH's DS1, which models are trained on: it cannot test them",
+            f"is {named}of MIT-BIH's DS1, which models are trained on: it cannot test them",
             folder / file,
         )
     lead = read_lead(folder, name, rules=rules)

@@ -125,9 +125,10 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
     # Compared by content: a copy of a sealed record may have any name.
     if sealed := published_among(checksums, DS2):
         file, published = sealed
+        named = "" if Path(file).name == published else f"{published} "
         raise KnownRecordError(
-            f"is {published} of MIT-BIH's DS2, which is sealed: only "
-            "`python -m study.evaluate` reads it, by a plan written before; give another",
+            f"is {named}of MIT-BIH's DS2, which is sealed: only the test of a plan opens it "
+            "(`python -m study.evaluate --plan FILE` without --records); give another",
             folder / file,
         )
     return checksums

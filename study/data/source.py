@@ -154,7 +154,8 @@ def find_source(
         return own_source(records_dir, split_file)
     if data == SYNTHETIC:
         asked = f"--data {SYNTHETIC}"
-        return _synthetic(workspace, f"{asked} asks for them", f"leave {asked} out.")
+        why = f"{asked} asks for them, now or as the study began"
+        return _synthetic(workspace, why, f"begin a study without {asked}.")
     databases = _databases(data)
     given = given_folders(databases, data_dirs)
     sources = []

@@ -124,17 +124,18 @@ def test_a_folder_shows_what_a_study_can_use_and_becomes_a_split_file(
         (tmp_path / "mine" / f"{name}.atr").rename(tmp_path / "mine" / f"{name}.{suffix}")
     wfdb.wrann("a03", "qrs", np.array([180, 468]), ["|", "N"], write_dir=str(tmp_path / "mine"))
     (tmp_path / "mine" / "a04.atr").unlink()
-    assert main(["--records", "mine", "--write-split", "own.toml"]) == 0
+    assert main(["--records", "mine", "--write-split", "my own.toml"]) == 0
     out = capsys.readouterr().out
     assert "\np/a02   p/a02    II    V5      360  0.3     24  12   6   6  0  0 " in out
     assert "\nleft out: a03: marks beats by N and | alone, as a detector does: " in out
     assert "\nleft out: a04: no .atr file\n" in out
-    assert "\nown.toml: names 2 records, each as a patient. " in out
-    split = load_split(tmp_path / "own.toml")
+    assert "\nmy own.toml: names 2 records, each as a patient. " in out
+    assert out.endswith(" --records mine --split 'my own.toml' --dry-run\n")
+    split = load_split(tmp_path / "my own.toml")
     assert (split.name, split.development, split.leads) == ("mine", ("a01", "p/a02"), ("II",))
-    assert "p/a02.ecg" in own_source(Path("mine"), Path("own.toml")).checksums
-    assert main(["--records", "mine", "--write-split", "own.toml"]) == 2
-    assert "own.toml: is there already" in capsys.readouterr().err
+    assert "p/a02.ecg" in own_source(Path("mine"), Path("my own.toml")).checksums
+    assert main(["--records", "mine", "--write-split", "my own.toml"]) == 2
+    assert "my own.toml: is there already" in capsys.readouterr().err
 
 
 def test_the_walk_of_the_docs_from_a_folder_to_a_study(

@@ -75,6 +75,7 @@ def test_order_of_the_places(
     assert find_source(workspace=tmp_path).folders[0] == tmp_path / "variable"
     assert find_source(data_dirs=[mitdb], workspace=tmp_path).folders[0] == mitdb
     assert find_source(data="synthetic", workspace=tmp_path).kind == "synthetic"
+    assert "Why: --data synthetic asks for them, now or as the study began.\n" in caplog.text
     monkeypatch.setenv("MITDB_DIR", "")
     assert find_source(workspace=tmp_path).folders[0] == tmp_path / "data" / "mitdb"
 
@@ -216,6 +217,10 @@ def test_mitbih_is_refused_under_any_name(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         with pytest.raises(DataError, match=r"mine\.dat: is 100\.dat of MIT-BIH's DS2, .* sealed"):
             find()
+    write_record(tmp_path / "as_published", "100")
+    pass_for(monkeypatch, tmp_path / "as_published" / "100.dat", "100.dat")
+    with pytest.raises(DataError, match=r"/100\.dat: is of MIT-BIH's DS2, .* without --records"):
+        find_external(tmp_path / "as_published")
 
 
 def test_segments_of_a_record_are_no_records_of_a_folder(tmp_path: Path) -> None:
