@@ -84,8 +84,11 @@ def _draw_pictures(study: Study, digest: str, folder: Path) -> None:
 
     try:
         beats = study.beats
-        arrays = read_predictions(study.files, digest, n_beats=len(beats.label)) or {}
+        arrays = read_predictions(study.files, digest, n_beats=len(beats.label))
     except StudyStateError as error:
         _logger.warning("a trial without pictures: %s", error)
+        return
+    if arrays is None:  # they were there a moment ago
+        _logger.warning("a trial without pictures: the %s of %s is gone", PREDICTIONS, digest)
         return
     draw_trial(folder, label=beats.label, record=beats.record, log_probs=arrays["log_probs"])

@@ -18,6 +18,7 @@ from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.study import Places, Study
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.tracking import run_files
 from study.tracking.names import ABSENT, metric_shown
 from study.tracking.run_facts import TRIAL, RunFacts, ShownStudy, trial_name
 from study.tracking.run_files import BEST_WEIGHTS, gather_files
@@ -135,9 +136,13 @@ def test_metrics_are_grouped_but_for_the_objectives() -> None:
     assert [metric_shown(name) for name in shown_as.values()] == [*shown_as.values()]
 
 
-@pytest.mark.parametrize("lost", ["", PREDICTIONS, BEATS, "all"])
+@pytest.mark.parametrize("lost", ["", PREDICTIONS, BEATS, "meanwhile", "all"])
 def test_a_complete_trial_keeps_its_results_and_two_pictures_if_they_can_be_drawn(
-    ledger: Ledger, folder: Path, caplog: pytest.LogCaptureFixture, lost: str
+    ledger: Ledger,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
 ) -> None:
     close(ledger, begin(ledger), Outcome.COMPLETE)
     study = shown(ledger, folder)
@@ -149,13 +154,17 @@ def test_a_complete_trial_keeps_its_results_and_two_pictures_if_they_can_be_draw
         study.study.files.folder(DIGEST).write(name, content)
     if lost == BEATS:
         (folder / BEATS).unlink()
+    if lost == "meanwhile":
+        monkeypatch.setattr(run_files, "read_predictions", lambda *_, **__: None)
     files = files_of(study, trial(study))
     for name in results:
         assert (f"trial {DIGEST} left no {name} in its storage" in caplog.text) == (lost == "all")
     pictures = {"pr_curves.png", "confusion_matrix.png"}
     expected = {"configuration.json"} | (set() if lost == "all" else results.keys())
     assert files.keys() == (expected if lost else expected | pictures)
-    assert ("a trial without pictures: " in caplog.text) == (lost in (PREDICTIONS, BEATS))
+    assert ("a trial without pictures: " in caplog.text) == (
+        lost in (PREDICTIONS, BEATS, "meanwhile")
+    )
     config = TrialConfig.from_flat(json.loads(files["configuration.json"]))
     assert rules.digest(config) == DIGEST
 
