@@ -18,6 +18,12 @@ UNDEFINED = "-"
 SYNTHETIC = "these records are SYNTHETIC: the figures say nothing about patients"
 """Shown with all figures of synthetic records."""
 
+REHEARSED = "this was a REHEARSAL (--quick): its scores mean nothing"
+"""Shown with all figures of a rehearsal."""
+
+MADE_UP = "this record is MADE UP: a program drew it, and its classes say nothing about patients"
+"""Shown with the classes of a synthetic record."""
+
 SYNTHETIC_MODEL = "trained on SYNTHETIC records: its classes say nothing about patients"
 """Shown with every model trained only on synthetic records."""
 

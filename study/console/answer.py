@@ -11,21 +11,19 @@ from study.reporting.results import StudyResults
 from study.reporting.trial_tables import mean_scores
 from study.statistics.findings import metric_name
 from study.store.floors import highest_floor
-from study.wording import SYNTHETIC, capital, first_few, listing, p_text, plural, score_text
+from study.wording import capital, first_few, listing, p_text, plural, score_text
 
 
 def answer(results: StudyResults, names: Mapping[str, str]) -> str:
     """Return the answer to a study's question; `names` are short names of its arms."""
     study = results.study
-    parts = ["this was a rehearsal: its scores mean nothing"] if study.space.rehearses else []
-    parts += [SYNTHETIC] if study.plan.data_source == "synthetic" else []
     if reason := why_none(results):
         found = f"none, as {reason}."
     else:
         found = _first(results, names) if results.searches else _compared(results, names)
     if study.unfinished:
         found = f"so far, after {len(study.rows)} of {plural(study.plan.trials, 'trial')}: {found}"
-    return ". ".join(map(capital, [*parts, found]))
+    return ". ".join([*results.caveats, capital(found)])
 
 
 def _first(results: StudyResults, names: Mapping[str, str]) -> str:

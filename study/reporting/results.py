@@ -19,6 +19,7 @@ from study.store.openings import SealedResult
 from study.store.study import Study
 from study.store.trials import TrialRow
 from study.training.results import Inspection
+from study.wording import REHEARSED, SYNTHETIC, capital
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,15 @@ class StudyResults:
     def searches(self) -> bool:
         """Whether this is a search: its arms had unequal tries, so nothing is claimed."""
         return self.study.plan.kind == "search"
+
+    @property
+    def caveats(self) -> list[str]:
+        """What makes all of its figures worthless; it stands over them."""
+        said = {
+            REHEARSED: self.study.space.rehearses,
+            SYNTHETIC: self.study.plan.data_source == "synthetic",
+        }
+        return [capital(caveat) for caveat, holds in said.items() if holds]
 
     @property
     def ranked(self) -> list[TrialRow]:

@@ -19,7 +19,6 @@ from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.statistics.findings import metric_name, parts_of
 from study.statistics.rr_use import RRUse
 from study.wording import (
-    SYNTHETIC,
     capital,
     first_few,
     listing,
@@ -32,8 +31,8 @@ from study.wording import (
 
 def first_screen(results: StudyResults) -> Iterator[Block]:
     """Yield the answers, the arms by score, the alarms behind them and the openings of DS2."""
-    if results.study.plan.data_source == "synthetic":
-        yield Note(f"{capital(SYNTHETIC)}.", Tone.ERROR)
+    for caveat in results.caveats:
+        yield Note(f"{caveat}.", Tone.ERROR)
     state = _state(results)
     if state:
         yield state
@@ -65,10 +64,9 @@ def answers(results: StudyResults) -> list[Answer]:
 
 def answer_text(results: StudyResults) -> str:
     """Return the answers as Markdown, for a description in MLflow."""
-    synthetic = results.study.plan.data_source == "synthetic"
     return "\n".join(
         [
-            *([f"**{SYNTHETIC}**", ""] if synthetic else []),
+            *(f"**{caveat}.**\n" for caveat in results.caveats),
             *(
                 f"- {question} **{answer}**: {remark}"
                 for question, answer, remark in answers(results)

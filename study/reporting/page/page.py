@@ -77,17 +77,22 @@ def report_files(results: StudyResults) -> dict[str, str]:
         ended = "" if description.endswith((".", "?", "!")) else "."
         subtitle = f"{description}{ended} {subtitle}"
     tables = [block for part in parts for block in part.blocks if isinstance(block, Table)]
-    return {PAGE: page_html(f"Study {study.name}", subtitle, parts), **table_files(tables)}
+    return {
+        PAGE: page_html(f"Study {study.name}", subtitle, parts),
+        **table_files(tables, results.caveats),
+    }
 
 
-def table_files(tables: Sequence[Table]) -> dict[str, str]:
+def table_files(tables: Sequence[Table], caveats: Sequence[str] = ()) -> dict[str, str]:
     """Return the content of every file of tables, by name.
 
     `tables.md`, `tables.tex` and `tables.json` hold all of them; each table also has its own CSV.
+    `caveats` stand at the head of the first.
     """
+    parts = [*(f"**{caveat}.**" for caveat in caveats), *(table.markdown() for table in tables)]
     every = {table.name: table.plain() for table in tables}
     return {
-        "tables.md": "\n\n".join(table.markdown() for table in tables) + "\n",
+        "tables.md": "\n\n".join(parts) + "\n",
         "tables.tex": "\n\n".join(table.latex() for table in tables) + "\n",
         "tables.json": json.dumps(every, indent=1) + "\n",
         **{f"{table.name}.csv": table.csv() for table in tables},

@@ -204,6 +204,7 @@ def methods(results: StudyResults) -> Iterator[Block]:
 def methods_sentences(results: StudyResults) -> Iterator[str]:
     """Yield the sentences of the paragraph, from the plan and what was measured."""
     plan = results.study.plan
+    yield from (f"{caveat}." for caveat in results.caveats)
     yield from _data(results)
     yield (
         f"Models were trained for {plural(plan.epochs, 'epoch')} in "
@@ -253,7 +254,7 @@ def _data(results: StudyResults) -> Iterator[str]:
     plan = results.study.plan
     where = "the study's own records"
     if plan.data_source == "synthetic":
-        where = "synthetic records, which say nothing about patients"
+        where = "synthetic records"
     if databases := [CATALOGUE[name] for name in plan.databases]:
         where = listing(f"the {database.title} (doi:{database.doi})" for database in databases)
     yield f"Beats of {where} were classified as AAMI {', '.join(CLASSES)}."
@@ -298,8 +299,8 @@ def _statistics(results: StudyResults) -> Iterator[str]:
 def published() -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Return header and rows of `literature.csv`: published results on DS2, figures in %.
 
-    The flag says whether DS2 was used to choose settings or a checkpoint. None of the papers
-    gives AUPRC.
+    The flag says whether DS2 was used to choose settings or a checkpoint, or was scored
+    repeatedly. None of the papers gives AUPRC.
     """
     content = (files("study.reporting.page") / "literature.csv").read_text(encoding="utf-8")
     header, *rows = csv.reader(content.splitlines())
@@ -325,8 +326,9 @@ def literature(results: StudyResults) -> Iterator[Block]:
         ),
         reading=(
             f"{flags.count('selected on DS2')} selected on DS2, which makes their figures upper "
-            f"bounds; {flags.count('not stated')} do not state what they selected on. Only rows "
-            "marked 'DS1 only' estimate performance on new patients."
+            f"bounds; {flags.count('DS2 scored repeatedly')} are from authors who scored DS2 more "
+            f"than once, and may be too high; {flags.count('not stated')} do not state what they "
+            "selected on. Only rows marked 'DS1 only' estimate performance on new patients."
         ),
         columns=[Column(name, Kind.TEXT if k else Kind.NAME) for k, name in enumerate(header)],
         rows=rows,
