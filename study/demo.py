@@ -50,7 +50,6 @@ def _demo(args: argparse.Namespace) -> int:
 
     if fault := output_fault(args.out, folder=True):
         raise UsageError(f"--out: {fault}")
-    print("MADE UP: a program drew this record; what follows says nothing about patients")
     write_records(args.out / "record", names=(NAME,), duration_s=DURATION_S)
     record, out = str(args.out / "record" / NAME), str(args.out)
     code = predict.main(["--record", record, "--out", out, "--overwrite"])

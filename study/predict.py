@@ -46,7 +46,7 @@ from study.files import output_fault, write_whole
 from study.keys import CLASSES, Tag
 from study.options import add_lead, add_plugin, add_tracking_uri, command, set_logging
 from study.store.folder import PLUGINS, STUDIES
-from study.wording import SYNTHETIC_MODEL, clock
+from study.wording import MADE_UP, SYNTHETIC_MODEL, clock
 
 if TYPE_CHECKING:
     from study.data.one_record import OneRecord
@@ -315,7 +315,7 @@ def _print_record(classified: ClassifiedRecord, notes: Sequence[str]) -> None:
 def _notes(record: OneRecord, *, detect: bool) -> list[str]:
     from study.data.one_record import DETECTOR
 
-    notes = []
+    notes = [MADE_UP] if record.made_up else []
     if record.found_by:
         lacks = "beat annotations" if record.found_by == DETECTOR else "classes of beats"
         reason = "--detect" if detect else f"it has no {lacks}"
@@ -373,13 +373,14 @@ def _write(
     strip, start_s = folder / f"{name}.png", args.plot_from
     if start_s is None:
         start_s = busiest_start(classified, args.plot_seconds)
+    whose = "MADE UP record" if MADE_UP in notes else "record"
     detected = "" if classified.annotated is not None else ", R peaks found"
     draw_strip(
         strip,
         classified,
         start_s=start_s,
         length_s=args.plot_seconds,
-        title=f"record {classified.name}, lead {classified.lead}, "
+        title=f"{whose} {classified.name}, lead {classified.lead}, "
         f"{classified.sampling_rate_hz:g} Hz{detected}\n{_model_line(model)}",
     )
     page = folder / f"{name}.html"

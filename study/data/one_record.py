@@ -31,6 +31,7 @@ from study.data.catalogue import ANNOTATIONS, DS1, FILE_SUFFIXES
 from study.data.external import external_rules
 from study.data.fetch import published_among, record_checksums
 from study.data.prepare import prepare_record
+from study.data.synthetic import MANIFEST
 from study.data.wfdb_header import WFDB_ERRORS
 from study.data.wfdb_record import Lead, Record, annotations_of, read_lead, to_record
 from study.data.windows import SHORTEST_RR_S, gaps_of, why_unfit
@@ -63,6 +64,7 @@ class OneRecord:
     annotated: NDArray[np.str_] | None
     found_by: str  # what found the R peaks; empty where beats are annotated with classes
     doubled: tuple[Doubled, ...]  # beats that were annotated more than once
+    made_up: bool  # whether it is synthetic
     in_ds1: bool  # whether it is a record of MIT-BIH's DS1, by its content
     # [K] why a beat cannot be classified, one of `study.data.windows.DROP_REASONS`; empty where it
     # can
@@ -110,6 +112,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
         annotated=_classes(beats) if beats.labelled else None,
         found_by="" if beats.labelled else _finder(path) if annotations else DETECTOR,
         doubled=beats.doubled,
+        made_up=(folder / MANIFEST).exists(),
         in_ds1=published_among(checksums, DS1) is not None,
         left_out=why_unfit(resampled, gaps_of(resampled)),
         resampled=resampled,
