@@ -112,8 +112,8 @@ def _tables_of(plugin: Plugin) -> dict[str, dict[str, Any]]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    # Whatever the file raises: it is another's code.
-    except Exception as error:
+    # Whatever the file raises: it is another's code. `sys.exit` would end the command in silence.
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         where = _line_of(error, plugin)
         raise PluginError(
@@ -127,7 +127,7 @@ def _table(module: ModuleType, name: str) -> dict[str, Any]:
     return dict(table) if isinstance(table, dict) else {str(table): table}
 
 
-def _line_of(error: Exception, plugin: Plugin) -> str:
+def _line_of(error: BaseException, plugin: Plugin) -> str:
     """Return ", line N" of the plug-in's line that failed, or an empty string."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__

@@ -39,6 +39,7 @@ def test_its_class_and_its_option_are_known_and_part_of_the_digest() -> None:
 
 BAD = {
     "x = 1": "has no table FUSIONS = {...} or BACKBONES = {...}",
+    "import sys; sys.exit(0)": "fails in line 1: SystemExit: 0",
     "def f(:": "fails in line 1: SyntaxError",
     "\nimport nothing_of_this_name": "fails in line 2: ModuleNotFoundError",
     "FUSIONS = {'a': 3}": "FUSIONS: 'a' must be a class of Fusion: 3",
