@@ -104,7 +104,7 @@ class SeedEnsemble:
         """Return the ensemble that `content` gave; nothing in it is executed.
 
         Raises:
-            CheckpointError: If it is damaged, or of another version or other classes.
+            CheckpointError: If it is no ensemble, damaged, or of another version or other classes.
             PluginError: If a plug-in is missing, or cannot be used.
         """
         # Checked first: PyTorch would load altered weights without an error.
@@ -112,11 +112,18 @@ class SeedEnsemble:
             raise CheckpointError(f"the ensemble is damaged ({fault})")
         try:
             loaded = torch.load(io.BytesIO(content), weights_only=True)
+            if isinstance(loaded, list):
+                raise CheckpointError(
+                    "is no model: it has the weights of a trial alone, as its weights.pt; "
+                    "`python -m study.champion --study NAME --arm ARM` makes a model"
+                )
             version, config, weights = loaded["version"], loaded["config"], loaded["weights"]
             classes, about = tuple(map(str, loaded["classes"])), dict(loaded["about"])
             config, weights = dict(config), list(weights)
             temperature = float(loaded.get("temperature", 1.0))
             needed = dict(loaded.get("plugins", {}))
+        except CheckpointError:
+            raise
         except (
             RuntimeError,
             EOFError,
@@ -245,5 +252,5 @@ class Loaded:
         except PluginError as error:
             raise PluginError(f"--model {origin}: {error}") from error
         except CheckpointError as error:
-            mend = "bring it back from a copy, or give another --model"
+            mend = "give another --model, or bring a damaged one back from a copy"
             raise CheckpointError(f"--model {origin}: {error}; {mend}") from error

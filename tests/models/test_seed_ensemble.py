@@ -66,6 +66,10 @@ def test_a_damaged_file_is_refused(ensemble: SeedEnsemble) -> None:
 
 
 def test_a_foreign_file(ensemble: SeedEnsemble) -> None:
+    weights = io.BytesIO()
+    torch.save([model.state_dict() for model in ensemble.models], weights)
+    with pytest.raises(CheckpointError, match=r"^is no model: .* study.champion --study NAME"):
+        SeedEnsemble.read(weights.getvalue())
     for changed, fault in (
         ({"config": {"fusion": "film", "embed_dim": "x"}}, r"damaged \(configuration: embed_dim"),
         ({"config": 5}, r"damaged \(TypeError\)"),
