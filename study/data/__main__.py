@@ -48,7 +48,8 @@ MITDB_DIR; ./data/NAME; a download from PhysioNet into that folder (MIT-BIH: 43 
 off, the files that have arrived are kept); of MIT-BIH alone, without a network, synthetic records
 in ./data/synthetic. If a folder that you give cannot be used, the command ends with an error. Of
 MIT-BIH a study only reads DS1: DS2 is sealed, and its files may be absent. A study of --records
-needs --split.
+needs --split. Without it the lead that most records have is taken, as --write-split names it,
+where all have it or some have none of the default leads (below).
 
 Databases:
 {_DATABASES}

@@ -69,13 +69,16 @@ def find_external(
     require_folder(folder)
     split = load_split(split_file) if split_file is not None else None
     rules = external_rules(leads or (split.leads if split else ()))
+    by_option = bool(leads) or split is None
     names = split.development if split else _record_names(folder)
     examined: dict[str, _Examined | None] = {}
     errors: dict[str, DataError] = {}
     for name in names:
         try:
             # A folder may have records without beats; those of a split file must have some.
-            examined[name] = _examine(folder, name, rules, must_have_beats=bool(split))
+            examined[name] = _examine(
+                folder, name, rules, must_have_beats=bool(split), by_option=by_option
+            )
         except DataError as error:
             errors[name] = error
     for record in list(examined.values()):
@@ -200,7 +203,7 @@ def _record_names(folder: Path) -> list[str]:
 
 
 def _examine(
-    folder: Path, name: str, rules: ReadingRules, *, must_have_beats: bool
+    folder: Path, name: str, rules: ReadingRules, *, must_have_beats: bool, by_option: bool
 ) -> _Examined | None:
     """Examine one record; None if it has no beats and does not need any."""
     if not must_have_beats and not annotation_file(folder, name).exists():
@@ -213,7 +216,7 @@ def _examine(
             f"is {named}of MIT-BIH's DS1, which models are trained on: it cannot test them",
             folder / file,
         )
-    lead = read_lead(folder, name, rules=rules)
+    lead = read_lead(folder, name, rules=rules, by_option=by_option)
     try:
         annotations = annotations_of(lead, folder, name, rules=rules)
     except NoBeatsError:

@@ -6,6 +6,7 @@ found. `wfdb` is imported where it is used: a study with cached beats never need
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def annotations_of(
 def read_lead(folder: Path, name: str, *, rules: ReadingRules, by_option: bool = False) -> Lead:
     """Read the accepted lead of one record, without annotations.
 
-    `by_option` says that the user names a lead by --lead, and has no split file.
+    `by_option` says that the lead is named by --lead, not in a split file.
 
     Raises:
         ChecksumError: If the signal does not have the checksum that its header states.
@@ -161,8 +162,9 @@ def accepted_lead(
     hint = ""
     if by_option and header.leads:
         hint = f"; give one that it has, as in --lead {shlex.quote(header.leads[0])}"
-    elif rules.sampling_rate_hz is None:
-        hint = '; write lead = "..." in the split file, or give --lead'
+    elif rules.sampling_rate_hz is None and header.leads:
+        own = json.dumps(header.leads[0])
+        hint = f"; a split file names one lead for all of its records, as in lead = {own}"
     raise DataError(
         f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
         header.path,

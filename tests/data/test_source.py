@@ -267,7 +267,7 @@ def test_unusable_records_are_left_out_or_refused_together(tmp_path: Path) -> No
         f"{tmp_path}: 4 faults\n"
         "  - 800.hea, 801.hea, 802.hea and 75 more (78 in all): must have a lead that is "
         "accepted, best first: MLII, II, V1, V2, V4, V5, ECG1, ECG, ECG2; got aVF, aVL; "
-        'write lead = "..." in the split file, or give --lead\n'
+        "give one that it has, as in --lead aVF\n"
         "  - a.hea: sampling rate must lie in [100, 10000] Hz, got 50 Hz\n"
         "  - b.atr: truncated: its end mark is missing; fetch the file again\n"
         "  - c.dat: "
