@@ -118,6 +118,8 @@ def _make(args: argparse.Namespace) -> int:
     write_whole(card, model_card(ensemble, found, study.plan.databases, size=len(content)))
     for file, text in copies.items():
         write_whole(file, text)
+    if found.warning:
+        print(f"warning: {found.warning}", file=sys.stderr)
     beside = "".join(f"; plug-in: {file}" for file in copies)
     print(f"{output}: {parts_of_arm(config)}, {len(content) / 1000:.0f} kB; card: {card}{beside}")
     return DONE

@@ -53,6 +53,9 @@ def test_an_arm_becomes_a_calibrated_model_with_a_card(workspace: Path) -> None:
     assert "the leads and sampling rates of these records alone" in card
     assert not re.search("MIT-BIH|DS2|derived from", card), "it was trained on other records"
     assert "trained 1 of 1 epoch, 0 s left" in ended.err
+    raw, calibrated = map(float, re.findall(r"log loss (\d\.\d+), Brier", card))
+    worse = "calibration made the log loss worse"
+    assert (worse in card, worse in ended.err) == (calibrated > raw,) * 2
 
 
 def test_what_cannot_become_one_is_refused(workspace: Path) -> None:

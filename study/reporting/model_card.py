@@ -58,6 +58,17 @@ class Evidence:
     calibrated: NDArray[np.float32]
     temperature: float  # fitted on all of them
 
+    @property
+    def warning(self) -> str:
+        """What is wrong with the calibration; empty where it serves."""
+        raw, calibrated = (log_loss(p, self.label) for p in (self.raw, self.calibrated))
+        if calibrated <= raw:
+            return ""
+        return (
+            f"calibration made the log loss worse, {raw:.3f} as trained and {calibrated:.3f} "
+            "calibrated: a temperature of some patients does not suit others"
+        )
+
 
 def evidence(beats: Beats, runs: ArmRuns, objective: str) -> Evidence:
     """Score an arm's predictions, and fit and test a temperature.
@@ -187,7 +198,8 @@ def _figures(found: Evidence) -> list[str]:
         f"AUPRC {'; '.join(means)}. Standard deviation of S+V: {', '.join(spreads) or 'unknown'}.",
         "",
         f"Calibration, of the mean probability over seeds: {'; '.join(losses)}. Each fold of the "
-        "first partition is at the temperature of the others.",
+        "first partition is at the temperature of the others."
+        + (f" **Warning: {found.warning}.**" if found.warning else ""),
     ]
 
 
