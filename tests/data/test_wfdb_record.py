@@ -265,7 +265,7 @@ UNSUITABLE: dict[str, tuple[dict[str, Any], ReadingRules, str]] = {
     ),
     "leads of one's own": (
         {"leads": ("V3", "aVR")},
-        *(ReadingRules(leads=("II",), sampling_rate_hz=None), "II; got V3, aVR; write lead = "),
+        *(ReadingRules(leads=("II",), sampling_rate_hz=None), "aVR; a split file names one lead"),
     ),
     "unit": ({"unit": "mmHg"}, MITDB_RULES, "is in 'mmHg'; known: mV, uV, µV, V"),
 }
