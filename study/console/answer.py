@@ -50,7 +50,7 @@ def _compared(results: StudyResults, names: Mapping[str, str]) -> str:
         scores = [f"{names.get(arm, arm)} {score_text(mean)}" for arm, mean in means.items()]
         why = "the arms are not compared" if len(means) > 1 else "it is compared with no other arm"
         return f"{name}: {first_few(scores)}; {why}."
-    text = f"{arm} is first in {name}"
+    text = f"first in {name} is {arm}"
     if first.choice is not None and math.isfinite(first.choice.to_quote):
         text += f", {score_text(first.choice.to_quote)} to quote"
     if (pair := first.contrast) is not None:
